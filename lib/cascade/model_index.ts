@@ -1,0 +1,340 @@
+/**
+ * `model_index.json`: which stages a model has, in which folders, and how each is to be sampled.
+ *
+ * @module
+ */
+import { KinoraError } from "../../ffi/errors.ts";
+import { noiseSchedule, type NoiseScheduleConfig } from "../diffusion/noise_schedule.ts";
+import { type Prediction, PREDICTIONS } from "../diffusion/prediction.ts";
+import type { SamplerConfig } from "../diffusion/sampler.ts";
+import type { TimestepOptions } from "../diffusion/timesteps.ts";
+import { JsonFields } from "./json_fields.ts";
+import { type StageName, STAGES } from "./stage.ts";
+
+/** The `_class_name` of a cascade. */
+export const CASCADE_CLASS = "MakeAVideoCascade";
+
+/** How a stage is sampled. */
+export interface DiffusionSettings {
+  /** The folder of the network, below the model's own. */
+  readonly folder: string;
+  /** The noise schedule the network was trained with. */
+  readonly schedule: NoiseScheduleConfig;
+  /** What the network predicts. */
+  readonly prediction: Prediction;
+  /** The sampler. */
+  readonly sampler: SamplerConfig;
+  /** Which times a run visits. */
+  readonly times: Omit<TimestepOptions, "steps">;
+  /** Number of steps unless asked otherwise, 1 to 1,000. */
+  readonly steps: number;
+  /** Classifier-free guidance unless asked otherwise, 0 to 50; 1 is none, and runs the network once a step, not twice. */
+  readonly guidance: number;
+}
+
+/** The text encoder and its tokenizer. */
+export interface TextSettings {
+  /** The folder of the network. */
+  readonly folder: string;
+  /** The folder that holds `tokenizer.json`. */
+  readonly tokenizer: string;
+  /** Tokens of a text, 2 to 1,024; longer texts are cut, shorter ones padded. */
+  readonly context: number;
+}
+
+/** The image encoder; no stage of Eq. 1 needs it, training and image-to-video do. */
+export interface ImageSettings {
+  /** The folder of the network. */
+  readonly folder: string;
+}
+
+/** P. */
+export interface PriorSettings extends DiffusionSettings {
+  /** Embeddings that are drawn for a text, of which the closest to the text's own is kept, 1 to 64. */
+  readonly candidates: number;
+}
+
+/** What networks that are told the frame rate accept. */
+export interface FpsSettings {
+  /** The least rate they were trained on; a lower one is given as this. */
+  readonly least: number;
+  /** The greatest rate they were trained on; a higher one is given as this. */
+  readonly most: number;
+}
+
+/** D^t. */
+export interface DecoderSettings extends DiffusionSettings {
+  /** Frames it makes, 1 to 256. */
+  readonly frames: number;
+  /** Side of its pictures in pixels. */
+  readonly size: number;
+  /** Frame rate unless asked otherwise. */
+  readonly fps: number;
+  /** The rates it was trained on. */
+  readonly fps_range: FpsSettings;
+}
+
+/** upF. */
+export interface InterpolationSettings extends DiffusionSettings {
+  /** The rates it was trained on. */
+  readonly fps_range: FpsSettings;
+}
+
+/** SR_l^t or SR_h. */
+export interface SuperResolutionSettings extends DiffusionSettings {
+  /** Side of the pictures that come out, in pixels. */
+  readonly size: number;
+  /** Noise added to the small picture before it is enlarged, 0 to 1. */
+  readonly augmentation: number;
+  /**
+   * With a prediction of `sample` and a number here, the network gives the difference to the enlarged picture, divided by
+   * this number; otherwise it gives the picture.
+   */
+  readonly residual_scale?: number;
+  /** Frames that are run at once; 0 for all, which temporal layers need. */
+  readonly chunk: number;
+}
+
+/** The stages of a model; any may be missing. */
+export interface ModelStages {
+  /** C_x. */
+  readonly text?: TextSettings;
+  /** C_y. */
+  readonly image?: ImageSettings;
+  /** P. */
+  readonly prior?: PriorSettings;
+  /** D^t. */
+  readonly decoder?: DecoderSettings;
+  /** upF. */
+  readonly interpolation?: InterpolationSettings;
+  /** SR_l^t. */
+  readonly "sr-low"?: SuperResolutionSettings;
+  /** SR_h. */
+  readonly "sr-high"?: SuperResolutionSettings;
+}
+
+/** `model_index.json`, checked. */
+export interface ModelIndex {
+  /** The folder it was read from. */
+  readonly folder: string;
+  /** The model's name. */
+  readonly name: string;
+  /** Its stages. */
+  readonly stages: ModelStages;
+}
+
+/**
+ * Reads and checks `model_index.json`.
+ *
+ * @param folder The model's folder.
+ * @throws {KinoraError} `not-found` when there is none, `bad-file` when it is not one of this kit's or a field is wrong.
+ */
+export async function readModelIndex(folder: string): Promise<ModelIndex> {
+  const path = `${folder.replace(/\/+$/, "")}/model_index.json`;
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound || cause instanceof Deno.errors.NotADirectory) {
+      throw new KinoraError("not-found", `There is no model in "${folder}": it has no model_index.json`, { cause });
+    }
+    throw new KinoraError("io", `Cannot read "${path}": ${(cause as Error).message}`, { cause });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new KinoraError("bad-file", `"${path}" is not JSON: ${(cause as Error).message}`, { cause });
+  }
+  return parseModelIndex(json, folder);
+}
+
+/**
+ * Checks the contents of `model_index.json`.
+ *
+ * @param json The parsed file.
+ * @param folder The model's folder.
+ * @throws {KinoraError} `bad-file` when it is not one of this kit's, or a field is wrong.
+ */
+export function parseModelIndex(json: unknown, folder: string): ModelIndex {
+  const file = new JsonFields(json, `${folder}/model_index.json`);
+  const found = (json as Record<string, unknown>)["_class_name"];
+  if (found !== CASCADE_CLASS) {
+    throw new KinoraError(
+      "bad-file",
+      `"${folder}" holds ${
+        typeof found === "string" ? `a ${found}` : "something else"
+      }, not a cascade: model_index.json must have "_class_name": "${CASCADE_CLASS}"`,
+    );
+  }
+  const name = file.text("name", "unnamed");
+  const stages = file.nested("stages");
+  const has = <T>(stage: string, read: (fields: JsonFields) => T): Record<string, T> =>
+    stages.has(stage) ? { [stage]: read(stages.nested(stage)) } : {};
+  const index: ModelIndex = {
+    folder,
+    name,
+    stages: {
+      ...has("text", text),
+      ...has("image", image),
+      ...has("prior", prior),
+      ...has("decoder", decoder),
+      ...has("interpolation", interpolation),
+      ...has("sr-low", superResolution),
+      ...has("sr-high", superResolution),
+    } as ModelStages,
+  };
+  stages.end();
+  file.end();
+  const sizes = [index.stages.decoder, index.stages["sr-low"], index.stages["sr-high"]].map((stage) => stage?.size)
+    .filter((size) => size !== undefined);
+  if (sizes.some((size, at) => size <= (sizes[at - 1] ?? 0))) {
+    throw new KinoraError("bad-file", `${folder}/model_index.json: sizes must grow from stage to stage, not ${sizes}`);
+  }
+  return index;
+}
+
+/**
+ * The settings of a stage.
+ *
+ * @throws {KinoraError} `not-found` when the model has no such stage; the message says which it has.
+ */
+export function stageSettings<Name extends keyof ModelStages>(
+  index: ModelIndex,
+  name: Name,
+): NonNullable<ModelStages[Name]> {
+  const settings = index.stages[name];
+  if (settings === undefined) {
+    const there = ["text", ...STAGES].filter((stage) => index.stages[stage as StageName] !== undefined);
+    throw new KinoraError(
+      "not-found",
+      `The model in "${index.folder}" has no stage ${name}; it has ${there.join(", ") || "none"}`,
+    );
+  }
+  return settings;
+}
+
+function text(f: JsonFields): TextSettings {
+  const settings = {
+    folder: f.folder("folder"),
+    tokenizer: f.folder("tokenizer"),
+    context: f.whole("context", 2, 1024),
+  };
+  f.end();
+  return settings;
+}
+
+function image(f: JsonFields): ImageSettings {
+  const settings = { folder: f.folder("folder") };
+  f.end();
+  return settings;
+}
+
+function prior(f: JsonFields): PriorSettings {
+  const settings = { ...diffusion(f), candidates: f.whole("candidates", 1, 64, 1) };
+  f.end();
+  return settings;
+}
+
+function decoder(f: JsonFields): DecoderSettings {
+  const settings = {
+    ...diffusion(f),
+    frames: f.whole("frames", 1, 256),
+    size: f.whole("size", 1, 4096),
+    fps: f.number("fps", 1, 240),
+    fps_range: fpsRange(f),
+  };
+  f.end();
+  return settings;
+}
+
+function interpolation(f: JsonFields): InterpolationSettings {
+  const settings = { ...diffusion(f), fps_range: fpsRange(f) };
+  f.end();
+  return settings;
+}
+
+function superResolution(f: JsonFields): SuperResolutionSettings {
+  const settings = {
+    ...diffusion(f),
+    size: f.whole("size", 1, 4096),
+    augmentation: f.number("augmentation", 0, 1, 0),
+    ...f.has("residual_scale") ? { residual_scale: f.number("residual_scale", 1e-3, 1e3) } : {},
+    chunk: f.whole("chunk", 0, 4096, 0),
+  };
+  if (settings.residual_scale !== undefined && settings.prediction !== "sample") {
+    f.refuse("residual_scale", 'needs "prediction": "sample"', settings.residual_scale);
+  }
+  f.end();
+  return settings;
+}
+
+function fpsRange(f: JsonFields): FpsSettings {
+  const range = f.nested("fps_range");
+  const least = range.number("least", 1, 240);
+  const most = range.number("most", least, 240);
+  range.end();
+  return { least, most };
+}
+
+function diffusion(f: JsonFields): DiffusionSettings {
+  const schedule = scheduleConfig(f.nested("schedule"));
+  return {
+    folder: f.folder("folder"),
+    schedule,
+    prediction: f.choice("prediction", PREDICTIONS),
+    sampler: f.has("sampler") ? samplerConfig(f.nested("sampler")) : { type: "ddim" },
+    times: times(f.nested("times", true), schedule),
+    steps: f.whole("steps", 1, Math.min(1000, noiseSchedule(schedule).length ?? 1000)),
+    guidance: f.number("guidance", 0, 50, 1),
+  };
+}
+
+function scheduleConfig(f: JsonFields): NoiseScheduleConfig {
+  const type = f.choice("type", ["cosine", "linear", "discrete"]);
+  let config: NoiseScheduleConfig;
+  switch (type) {
+    case "cosine":
+      config = { type, shift: f.number("shift", 0.01, 100, 1) };
+      break;
+    case "linear": {
+      const beta_min = f.number("beta_min", 0, 1000, 0.1);
+      config = { type, beta_min, beta_max: f.number("beta_max", beta_min, 1000, 20) };
+      break;
+    }
+    default: {
+      const beta_start = f.number("beta_start", 1e-9, 0.999, 0.0001);
+      config = {
+        type,
+        beta_schedule: f.choice("beta_schedule", ["linear", "scaled_linear", "squaredcos_cap_v2"]),
+        num_train_timesteps: f.whole("num_train_timesteps", 1, 100_000, 1000),
+        beta_start,
+        beta_end: f.number("beta_end", beta_start, 0.999, 0.02),
+      };
+    }
+  }
+  f.end();
+  return config;
+}
+
+function samplerConfig(f: JsonFields): SamplerConfig {
+  const type = f.choice("type", ["ddim", "ddpm"]);
+  const config: SamplerConfig = type === "ddim"
+    ? { type, eta: f.number("eta", 0, 1, 0), rederive_noise: f.flag("rederive_noise", true) }
+    : { type, variance: f.choice("variance", ["fixed_small", "fixed_large"], "fixed_small") };
+  f.end();
+  return config;
+}
+
+function times(f: JsonFields, schedule: NoiseScheduleConfig): Omit<TimestepOptions, "steps"> {
+  const settings: Omit<TimestepOptions, "steps"> = schedule.type !== "discrete"
+    ? { start: f.number("start", 1e-3, 1, 0.995) }
+    : {
+      spacing: f.wholeList("spacing") ?? f.choice("spacing", ["leading", "linspace", "trailing"], "leading"),
+      offset: f.whole("offset", 0, 1000, 0),
+      previous: f.choice("previous", ["next", "stride"], "next"),
+      final: f.choice("final", ["clean", "first"], "clean"),
+    };
+  f.end();
+  return settings;
+}

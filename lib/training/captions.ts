@@ -1,0 +1,189 @@
+/**
+ * Captions for the concepts of a data set: its names and search words, set in the words that people put around them.
+ *
+ * @module
+ */
+import type { Concept } from "../data/dataset_index.ts";
+import type { Draws } from "./random.ts";
+
+/** A caption and the concepts it fits. */
+export interface Caption {
+  /** The text. */
+  readonly text: string;
+  /** Indices of concepts, at least one. */
+  readonly concepts: readonly number[];
+}
+
+/** Sentences for contrastive training, which stay close to the names. */
+const TEMPLATES = [
+  "{}",
+  "{}",
+  "{}",
+  "a {}",
+  "the {}",
+  "an image of {}",
+  "a {} moving",
+  "{} emoji",
+  "an animated {}",
+  "a cute {}",
+  "one {}",
+  "picture of a {}",
+  "{} on a white background",
+];
+
+/** A sentence that no training caption has, for measures. */
+export const UNSEEN_TEMPLATE = "my favourite {}, please";
+
+/** What people write before the thing itself; "favourite" is left to {@linkcode UNSEEN_TEMPLATE}. */
+const BEFORE =
+  ("a|the|one|my|your|some|an image of|picture of a|photo of|video of|a video of a|animation of|an animated|" +
+    "a moving|drawing of a|clip of|look at|show me a|please draw|generate a|make a|cute|little|big|happy|funny|small|" +
+    "beautiful|cool|old|new|great|nice|tiny|huge|crazy|spooky|fast|slow|flying|sleeping|running|dancing|jumping|glowing|" +
+    "shiny").split("|");
+
+/** What people write after it. */
+const AFTER = ("emoji|icon|in motion|moving|please|on a white background|slowly|fast|at night|in the sky|in the sea|" +
+  "in the forest|on a table|with friends|today|video|animation|waving|spinning|flying|running|launch|dancing|in autumn|" +
+  "in summer").split("|");
+
+const SYLLABLES = "ba be da do fi ga gu ka ki lo lu ma mi na no pa pi ra ri sa so ta ti va vo wa za zu".split(" ");
+
+/** Of this many search words of a concept one is kept from training, for measures. */
+const HELD_OUT = 12;
+
+/** The words of one concept. */
+interface Words {
+  readonly names: readonly string[];
+  readonly keywords: readonly string[];
+  readonly heldOut: readonly string[];
+}
+
+/** The captions of a data set. */
+export class Captions {
+  /** The name of each concept, in lower case. */
+  readonly names: readonly string[];
+  readonly #words: readonly Words[];
+  readonly #owners = new Map<string, Set<number>>();
+  readonly #allOwners = new Map<string, Set<number>>();
+
+  /** @param concepts The concepts, in row order. */
+  constructor(concepts: readonly Concept[]) {
+    this.#words = concepts.map(wordsOf);
+    this.names = this.#words.map(({ names }) => names[0] ?? "");
+    const add = (owners: Map<string, Set<number>>, word: string, concept: number): void => {
+      const there = owners.get(word);
+      if (there === undefined) owners.set(word, new Set([concept]));
+      else there.add(concept);
+    };
+    for (const [concept, { names, keywords, heldOut }] of this.#words.entries()) {
+      for (const word of [...names, ...keywords]) add(this.#owners, word, concept);
+      for (const word of [...names, ...keywords, ...heldOut]) add(this.#allOwners, word, concept);
+    }
+  }
+
+  /** Everything a tokenizer is trained on; names count more than search words, and those more than fillers. */
+  corpus(): string[] {
+    return [
+      ...this.#words.flatMap(({ names, keywords, heldOut }) => [...names, ...names, ...names, ...keywords, ...heldOut]),
+      ...TEMPLATES.map((template) => template.replace("{}", "")),
+      UNSEEN_TEMPLATE.replace("{}", ""),
+      ...BEFORE,
+      ...AFTER,
+    ].map((text) => text.trim()).filter((text) => text !== "");
+  }
+
+  /**
+   * A caption close to the name, for contrastive training.
+   *
+   * @param concept Which concept.
+   * @param draws Where randomness comes from.
+   */
+  plain(concept: number, draws: Draws): string {
+    const { names, keywords } = this.#of(concept);
+    const name = draws.pick(names);
+    const kind = draws.next();
+    if (kind < 0.5 || keywords.length === 0) return draws.pick(TEMPLATES).replace("{}", name);
+    if (kind < 0.62) return draws.several(keywords, 1 + draws.below(3)).join(" ");
+    if (kind < 0.75) return draws.pick(keywords);
+    if (kind < 0.9) return `${name}${draws.pick([", ", " ", " with "])}${draws.pick(keywords)}`;
+    return `${draws.pick(keywords)} ${name}`;
+  }
+
+  /**
+   * A caption as people write prompts: names or search words among fillers, with words missing, plurals, and now and then
+   * a word that means nothing. Search words that several concepts share fit all of them.
+   *
+   * @param concept Which concept it must fit.
+   * @param draws Where randomness comes from.
+   */
+  free(concept: number, draws: Draws): Caption {
+    const { names, keywords } = this.#of(concept);
+    const name = draws.pick(names);
+    const kind = draws.next();
+    if (kind < 0.5 || keywords.length === 0) return { text: surrounded(name, draws), concepts: [concept] };
+    if (kind < 0.7) {
+      const word = draws.pick(keywords);
+      return { text: surrounded(word, draws), concepts: this.#sharing([word], concept) };
+    }
+    if (kind < 0.85) {
+      const words = draws.several(keywords, 2);
+      return { text: surrounded(words.join(" "), draws), concepts: this.#sharing(words, concept) };
+    }
+    const word = draws.pick(keywords);
+    const text = draws.chance(0.5) ? `${name} ${word}` : `${word} ${name}`;
+    return { text: surrounded(text, draws), concepts: [concept] };
+  }
+
+  /** The search words kept from training, each with all concepts that have it. */
+  heldOut(): Caption[] {
+    const words = new Set(this.#words.flatMap(({ heldOut }) => heldOut));
+    return [...words].map((text) => ({ text, concepts: [...this.#allOwners.get(text) ?? []] }));
+  }
+
+  #of(concept: number): Words {
+    const words = this.#words[concept];
+    if (words === undefined) throw new RangeError(`There is no concept ${concept}`);
+    return words;
+  }
+
+  /** The concepts that have all of some words, and the one that they were taken from. */
+  #sharing(words: readonly string[], concept: number): number[] {
+    const [first, ...others] = words.map((word) => this.#owners.get(word) ?? new Set<number>());
+    const shared = [...first ?? []].filter((owner) => others.every((owners) => owners.has(owner)));
+    return shared.includes(concept) ? shared : [concept, ...shared];
+  }
+}
+
+function wordsOf(concept: Concept, index: number): Words {
+  const name = concept.name.toLowerCase();
+  const label = concept.label.toLowerCase();
+  const all = [
+    ...new Set([...concept.tags, ...concept.keywords].map((word) => word.toLowerCase().replaceAll("_", " "))),
+  ]
+    .filter((word) => word !== name && word !== label && word !== "");
+  // With few words none can be spared.
+  const held = all.length < 4 ? -1 : index % HELD_OUT;
+  return {
+    names: label === name ? [name] : [name, label],
+    keywords: all.filter((_, at) => held < 0 || at % HELD_OUT !== held),
+    heldOut: all.filter((_, at) => held >= 0 && at % HELD_OUT === held),
+  };
+}
+
+/** Puts fillers around words, and damages them a little. */
+function surrounded(text: string, draws: Draws): string {
+  const words = text.split(" ");
+  if (words.length > 2 && draws.chance(0.2)) words.splice(draws.below(words.length), 1);
+  let result = words.join(" ");
+  if (draws.chance(0.1) && !result.endsWith("s")) result += "s";
+  for (let count = draws.pick([0, 1, 1, 2]); count > 0; count--) {
+    result = `${draws.chance(0.06) ? madeUpWord(draws) : draws.pick(BEFORE)} ${result}`;
+  }
+  if (draws.chance(0.35)) result += ` ${draws.chance(0.06) ? madeUpWord(draws) : draws.pick(AFTER)}`;
+  return result;
+}
+
+/** A word never seen must not decide what is shown. */
+function madeUpWord(draws: Draws): string {
+  return draws.each(2 + draws.below(3), () => draws.pick(SYLLABLES)).join("");
+}

@@ -1,0 +1,191 @@
+/**
+ * Trains the interpolation, grown from the video decoder: it sees the noisy frames, the known ones, and which are masked.
+ *
+ * @module
+ */
+import type { Network, NetworkConfig } from "../../../ffi/network.ts";
+import { Tensor } from "../../../ffi/tensor.ts";
+import type { Objective } from "../../../ffi/trainer.ts";
+import { Interpolation, knownFrames, maskedInput } from "../../cascade/interpolation.ts";
+import type { JsonFields } from "../../cascade/json_fields.ts";
+import { WINDOW } from "../../cascade/windows.ts";
+import type { Clip } from "../../data/dataset_index.ts";
+import { clipRows } from "../clip_sampling.ts";
+import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
+import { ImageEmbeddings } from "../embeddings.ts";
+import { drawMask, type MaskSettings } from "../frame_masks.ts";
+import { curriculumFps, type FpsCurriculum } from "../fps_curriculum.ts";
+import { type Measures, psnr } from "../measures.ts";
+import type { Draws } from "../random.ts";
+import { writeClips } from "../sheets.ts";
+import {
+  type BatchRequest,
+  type EvaluationRequest,
+  evaluationSeeds,
+  owning,
+  type StageContext,
+  type StageStarter,
+  type StageTraining,
+  type TrainedNetwork,
+} from "../stage_training.ts";
+import { heldOut, spread } from "../training_data.ts";
+import { clipConditions, readCurriculum } from "./decoder_video.ts";
+import { requiredObject } from "./text_pair.ts";
+
+/** Clips, kept from training, that are measured. */
+const MEASURED = 6;
+
+/** Distance of known frames in measures: that of 76 frames made of 16. */
+const MEASURED_SKIP = 5;
+
+/** The settings of the stage. */
+interface Settings {
+  readonly config: NetworkConfig;
+  readonly masks: MaskSettings;
+  readonly drop: number;
+  readonly embeddingNoise: number;
+  readonly ownEmbedding: number;
+  readonly curriculum: FpsCurriculum;
+}
+
+/** Reads the stage's settings. */
+export function readInterpolation(f: JsonFields): StageStarter {
+  const skips = f.wholeList("skips") ?? [2, 3, 4, 5];
+  if (skips.some((skip) => skip < 2 || skip >= WINDOW)) f.refuse("skips", `must be from 2 to ${WINDOW - 1}`, skips);
+  const settings: Settings = {
+    config: requiredObject(f, "network"),
+    masks: { skips, ends: f.number("ends", 0, 1, 0.3) },
+    drop: f.number("drop", 0, 1, 0.1),
+    embeddingNoise: f.number("embedding_noise", 0, 2, 0.5),
+    ownEmbedding: f.number("own_embedding", 0, 1, 0.25),
+    curriculum: readCurriculum(f),
+  };
+  return (context) =>
+    owning(async (stack) => {
+      const start = { config: settings.config, from: "decoder-video" } as const;
+      const network = stack.use(await context.network("interpolation", start));
+      const images = stack.use(await ImageEmbeddings.load(context));
+      return new InterpolationTraining(context, settings, network, images);
+    });
+}
+
+class InterpolationTraining implements StageTraining {
+  readonly networks: readonly TrainedNetwork[];
+  readonly #context: StageContext;
+  readonly #settings: Settings;
+  readonly #images: ImageEmbeddings;
+  readonly #seen: readonly Clip[];
+  readonly #unseen: readonly Clip[];
+
+  constructor(context: StageContext, settings: Settings, network: Network, images: ImageEmbeddings) {
+    this.#context = context;
+    this.#settings = settings;
+    this.#images = images;
+    this.networks = [{ part: "interpolation", network }];
+    const { clips } = context.data;
+    this.#seen = clips.filter((_, index) => !heldOut(index));
+    const unseen = clips.filter((_, index) => heldOut(index));
+    this.#unseen = unseen.length === 0 ? clips : unseen;
+  }
+
+  async batch({ samples, progress, draws, keep }: BatchRequest): Promise<readonly Objective[]> {
+    const { data, model } = this.#context;
+    const { masks, curriculum, drop } = this.#settings;
+    const settings = model.settings("interpolation");
+    const clips = draws.several(this.#seen, samples);
+    const fps = clips.map(() => curriculumFps(settings.fps_range, curriculum, { progress, uniform: draws.next() }));
+    const rows = clips.map((clip, sample) =>
+      clipRows(clip, { frames: WINDOW, fps: fps[sample] ?? settings.fps_range.most, first: draws.below(clip.length) })
+    );
+    using clean = await data.sequences("clips64", rows);
+    const condition = keep(await clipConditions(this.#images, clips, clean, this.#settings, draws));
+    using extra = await maskedClips(clean, masks, draws);
+    using noise = await Tensor.noise({ shape: clean.shape, seeds: draws.seeds(clips.length), stream: 0 });
+    const times = drawTimes(settings, clips.length, draws);
+    const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, settings.prediction);
+    using frames = noisy;
+    return [{
+      type: "regression",
+      network: 0,
+      inputs: {
+        sample: keep(await Tensor.cat([frames, extra], 4)),
+        timestep: timesteps,
+        image_embedding: condition,
+        drop: draws.each(clips.length, () => Number(draws.chance(drop))),
+        fps,
+      },
+      output: "sample",
+      target: keep(target),
+    }];
+  }
+
+  async evaluate({ networks, sheet, signal }: EvaluationRequest): Promise<Measures> {
+    const [network] = networks;
+    if (network === undefined) return {};
+    const { data, model, precision } = this.#context;
+    const settings = model.settings("interpolation");
+    // The stage would free the network, so it is not disposed.
+    const stage = new Interpolation(network, settings, precision);
+    const clips = spread(this.#unseen, MEASURED);
+    // Fast enough that the frames between differ from a blend of their neighbours.
+    const fps = settings.fps_range.most / 2;
+    using truth = await data.sequences(
+      "clips64",
+      clips.map((clip) => clipRows(clip, { frames: WINDOW, fps, first: 0 })),
+    );
+    const given = Array.from({ length: WINDOW }, (_, frame) => frame).filter((frame) => frame % MEASURED_SKIP === 0);
+    const between = Array.from({ length: WINDOW }, (_, frame) => frame).filter((frame) => frame % MEASURED_SKIP !== 0);
+    using frames = await truth.gather(1, given);
+    using embeddings = await this.#images.bank.gather(0, clips.map(({ concept }) => concept));
+    const options = { seeds: evaluationSeeds(clips.length), skip: MEASURED_SKIP, fps: fps / MEASURED_SKIP, signal };
+    using made = await stage.sample(frames, embeddings, options);
+    using blend = await linearBlend(frames, MEASURED_SKIP);
+    await writeClips(sheet, [truth, made], Array.from({ length: WINDOW }, (_, frame) => frame));
+    const between_psnr = async (clips: Tensor): Promise<number> => {
+      using some = await clips.gather(1, between);
+      using right = await truth.gather(1, between);
+      return await psnr(some, right);
+    };
+    return { psnr: await between_psnr(made), psnr_blend: await between_psnr(blend) };
+  }
+
+  [Symbol.dispose](): void {
+    this.#images[Symbol.dispose]();
+    for (const { network } of this.networks) network.dispose();
+  }
+}
+
+/** The four further channels of each clip, each with a mask of its own: (B, F, H, W, 4). */
+async function maskedClips(clips: Tensor, masks: MaskSettings, draws: Draws): Promise<Tensor> {
+  const [batch = 0, frames = 0] = clips.shape;
+  const parts: Tensor[] = [];
+  try {
+    for (let sample = 0; sample < batch; sample++) {
+      const window = drawMask(frames, masks, draws);
+      using clip = await clips.gather(0, [sample]);
+      using known = await knownFrames(clip, undefined, window);
+      parts.push(await maskedInput(known, window));
+    }
+    return await Tensor.cat(parts, 0);
+  } finally {
+    for (const part of parts) part.dispose();
+  }
+}
+
+/** The baseline: frames in between are mixtures of the given ones beside them. */
+async function linearBlend(given: Tensor, skip: number): Promise<Tensor> {
+  const count = given.shape[1] ?? 0;
+  const places = Array.from({ length: (count - 1) * skip + 1 }, (_, frame) => frame);
+  const parts: Tensor[] = [];
+  try {
+    for (const place of places) {
+      const [before, share] = [Math.floor(place / skip), place % skip / skip];
+      using one = await given.gather(1, [before]);
+      using other = await given.gather(1, [Math.min(count - 1, before + 1)]);
+      parts.push(await Tensor.combine([{ tensor: one, scale: 1 - share }, { tensor: other, scale: share }]));
+    }
+    return await Tensor.cat(parts, 1);
+  } finally {
+    for (const part of parts) part.dispose();
+  }
+}

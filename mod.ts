@@ -1,0 +1,78 @@
+/**
+ * Kinora is Make-A-Video for Deno: from a prompt to a moving picture, with every stage of the cascade open to be run,
+ * swapped and trained by itself.
+ *
+ * ```ts ignore
+ * import { loadCascade } from "@kinora/kinora";
+ *
+ * using cascade = await loadCascade();
+ * using video = await cascade.generate("a butterfly", { seed: 1 });
+ * await video.save("a-butterfly.gif");
+ * ```
+ *
+ * @module
+ */
+export * from "./ffi/dataset.ts";
+export * from "./ffi/errors.ts";
+export { NativeObject } from "./ffi/handle.ts";
+export type { JobOptions, JobProgress } from "./ffi/job.ts";
+export { type LibraryInfo, libraryInfo } from "./ffi/library.ts";
+export * from "./ffi/media.ts";
+export {
+  type ForwardOptions,
+  Network,
+  type NetworkConfig,
+  type NetworkInputs,
+  type NetworkOptions,
+  type NetworkReply,
+  type NewNetworkOptions,
+  type Precision,
+  type SaveNetworkOptions,
+  type WeightType,
+} from "./ffi/network.ts";
+export * from "./ffi/store.ts";
+export {
+  type AffineMatrix,
+  type CombineOptions,
+  type CropOptions,
+  type LoadedTensors,
+  loadTensors,
+  type NoiseOptions,
+  type ResizeFilter,
+  type ResizeOptions,
+  saveTensors,
+  type SaveTensorsOptions,
+  Tensor,
+  type TensorStats,
+  type TensorTerm,
+} from "./ffi/tensor.ts";
+export * from "./ffi/tokenizer.ts";
+export * from "./ffi/trainer.ts";
+
+export * from "./lib/load_cascade.ts";
+export * from "./lib/manifest.ts";
+export * from "./lib/version.ts";
+export * from "./lib/video.ts";
+
+export * from "./lib/cascade/cascade.ts";
+export * from "./lib/cascade/decoder.ts";
+export * from "./lib/cascade/interpolation.ts";
+export * from "./lib/cascade/model_files.ts";
+export * from "./lib/cascade/model_index.ts";
+export * from "./lib/cascade/network_stage.ts";
+export * from "./lib/cascade/previews.ts";
+export * from "./lib/cascade/prior.ts";
+export * from "./lib/cascade/run_plan.ts";
+export * from "./lib/cascade/stage.ts";
+export * from "./lib/cascade/super_resolution.ts";
+export * from "./lib/cascade/text.ts";
+export * from "./lib/cascade/windows.ts";
+
+export * from "./lib/diffusion/ddim.ts";
+export * from "./lib/diffusion/ddpm.ts";
+export * from "./lib/diffusion/guidance.ts";
+export * from "./lib/diffusion/noise_schedule.ts";
+export * from "./lib/diffusion/prediction.ts";
+export * from "./lib/diffusion/sample.ts";
+export * from "./lib/diffusion/sampler.ts";
+export * from "./lib/diffusion/timesteps.ts";

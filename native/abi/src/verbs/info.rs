@@ -1,0 +1,29 @@
+//! What this library is and what the machine can do.
+
+use serde_json::{Value, json};
+
+use super::Verb;
+use crate::context::{Context, Refusal};
+use crate::fields::fields;
+use crate::{ABI_VERSION, handles};
+
+/// The verb of a name, if it is one of this file's.
+pub fn find(name: &str) -> Option<Verb> {
+    (name == "info").then_some(info as Verb)
+}
+
+fn info(_: &Context, request: &Value) -> Result<Value, Refusal> {
+    fields(request, &[])?;
+    let (live, tensor_bytes) = handles::live();
+    let isa = kinora_kernels::isa();
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "abi": ABI_VERSION,
+        "isa": isa.name(),
+        "precisions": ["f32", "bf16"],
+        "fast_bf16": isa.fast_bf16(),
+        "threads": rayon::current_num_threads(),
+        "handles": live,
+        "tensor_bytes": tensor_bytes,
+    }))
+}

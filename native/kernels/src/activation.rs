@@ -1,0 +1,139 @@
+//! SiLU, GELU and GEGLU.
+
+use crate::simd::{erf, exp, sigmoid, vectorised};
+use crate::storage::{slice, tensor, uninitialised, with_values};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+
+/// x * sigmoid(x).
+pub fn silu(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Activation::Silu)
+}
+
+/// x * Φ(x), with the exact error function.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Activation::Gelu)
+}
+
+/// The first half of the channels times the GELU of the second: (..., 2C) to (..., C).
+pub fn geglu(x: &Tensor) -> Result<Tensor> {
+    match x.dims().last() {
+        Some(channels) if channels % 2 == 0 => x.contiguous()?.apply_op1(Activation::Geglu(channels / 2)),
+        _ => bail!("geglu: {:?} has no even channel axis", x.shape()),
+    }
+}
+
+enum Activation {
+    Silu,
+    Gelu,
+    /// Channels out.
+    Geglu(usize),
+}
+
+#[inline(always)]
+fn gelu_of(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+#[inline(always)]
+fn gelu_slope(x: f32) -> f32 {
+    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * 0.398_942_3 * exp(-0.5 * x * x)
+}
+
+vectorised! {
+    fn silu_forward(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * sigmoid(x);
+        }
+    }
+}
+
+vectorised! {
+    fn silu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            let s = sigmoid(x);
+            *dx = dy * s * (1.0 + x * (1.0 - s));
+        }
+    }
+}
+
+vectorised! {
+    fn gelu_forward(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = gelu_of(x);
+        }
+    }
+}
+
+vectorised! {
+    fn gelu_backward(x: &[f32], dy: &[f32], dx: &mut [f32]) {
+        for ((dx, &x), &dy) in dx.iter_mut().zip(x).zip(dy) {
+            *dx = dy * gelu_slope(x);
+        }
+    }
+}
+
+vectorised! {
+    fn geglu_forward(x: &[f32], y: &mut [f32], channels: usize) {
+        for (y, x) in y.chunks_exact_mut(channels).zip(x.chunks_exact(2 * channels)) {
+            let (value, gate) = x.split_at(channels);
+            for ((y, &value), &gate) in y.iter_mut().zip(value).zip(gate) {
+                *y = value * gelu_of(gate);
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn geglu_backward(x: &[f32], dy: &[f32], dx: &mut [f32], channels: usize) {
+        for ((dx, x), dy) in dx.chunks_exact_mut(2 * channels).zip(x.chunks_exact(2 * channels)).zip(dy.chunks_exact(channels)) {
+            let (value, gate) = x.split_at(channels);
+            let (dvalue, dgate) = dx.split_at_mut(channels);
+            for ((dvalue, &gate), &dy) in dvalue.iter_mut().zip(gate).zip(dy) {
+                *dvalue = dy * gelu_of(gate);
+            }
+            for (((dgate, &value), &gate), &dy) in dgate.iter_mut().zip(value).zip(gate).zip(dy) {
+                *dgate = dy * value * gelu_slope(gate);
+            }
+        }
+    }
+}
+
+impl CustomOp1 for Activation {
+    fn name(&self) -> &'static str {
+        match self {
+            Activation::Silu => "silu",
+            Activation::Gelu => "gelu",
+            Activation::Geglu(_) => "geglu",
+        }
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = slice(self.name(), x, layout)?;
+        let mut dims = layout.dims().to_vec();
+        if let (Activation::Geglu(channels), Some(last)) = (self, dims.last_mut()) {
+            *last = *channels;
+        }
+        let mut y = uninitialised(dims.iter().product());
+        match self {
+            Activation::Silu => silu_forward(x, &mut y),
+            Activation::Gelu => gelu_forward(x, &mut y),
+            Activation::Geglu(channels) => geglu_forward(x, &mut y, *channels),
+        }
+        Ok((CpuStorage::F32(y), Shape::from(dims)))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let dx = with_values(x, |x| {
+            with_values(grad, |dy| {
+                let mut dx = uninitialised(x.len());
+                match self {
+                    Activation::Silu => silu_backward(x, dy, &mut dx),
+                    Activation::Gelu => gelu_backward(x, dy, &mut dx),
+                    Activation::Geglu(channels) => geglu_backward(x, dy, &mut dx, *channels),
+                }
+                Ok(dx)
+            })
+        })?;
+        Ok(Some(tensor(dx, x.shape())?))
+    }
+}

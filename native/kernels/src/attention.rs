@@ -1,0 +1,499 @@
+//! Self-attention over pixels, frames or rows, with optional context keys, position bias, causality and key mask.
+//!
+//! Queries are taken in tiles, so no more than a tile of scores exists at a time.
+
+use crate::simd::{exp, vectorised};
+use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+/// Queries whose scores exist at a time.
+const TILE: usize = 64;
+
+/// Which rows of the activations form a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequences {
+    /// (sequences, tokens, 3C).
+    Rows,
+    /// (height, width, images, 3C): the pixels of an image attend to each other.
+    Space,
+    /// (height, width, clips x frames, 3C): the frames of a pixel attend to each other (Make-A-Video, Eq. 3).
+    Frames(usize),
+}
+
+/// How to attend.
+#[derive(Clone, Debug)]
+pub struct AttentionOptions {
+    /// Number of heads; it divides C.
+    pub heads: usize,
+    /// Which rows form a sequence.
+    pub sequences: Sequences,
+    /// Whether a token sees only itself and earlier ones (and all of the context).
+    pub causal: bool,
+    /// (sequences, tokens) for [`Sequences::Rows`]: keys with 0 are not seen. At least one key of each row must be 1.
+    pub key_mask: Option<Tensor>,
+}
+
+/// softmax(q kᵀ / √d + bias) v.
+///
+/// `qkv` is (..., 3C) with q, k, v one after the other, each split in heads. `context_kv` (batch, tokens, 2C) holds
+/// keys and values that are seen before the sequence's own; with [`Sequences::Space`] image n uses row
+/// n / (images / batch), with [`Sequences::Rows`] there is one row a sequence. `bias` is (heads, tokens, tokens).
+/// Returns (..., C).
+pub fn attention(
+    qkv: &Tensor,
+    context_kv: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    options: &AttentionOptions,
+) -> Result<Tensor> {
+    let dims = qkv.dims();
+    let Some(&width) = dims.last() else { bail!("attention needs a channel axis") };
+    let heads = options.heads;
+    if heads == 0 || width % (3 * heads) != 0 {
+        bail!("attention: {width} channels are not q, k and v of {heads} heads");
+    }
+    let channels = width / 3;
+    let (sequences, tokens, token_stride, sequence_stride) = match (options.sequences, dims) {
+        (Sequences::Rows, [sequences, tokens, _]) => (*sequences, *tokens, 1, *tokens),
+        (Sequences::Space, [height, width, images, _]) => (*images, height * width, *images, 1),
+        (Sequences::Frames(frames), [height, width, images, _]) if frames > 0 && images % frames == 0 => {
+            (height * width * images / frames, frames, 1, frames)
+        }
+        _ => bail!("attention: {dims:?} does not fit {:?}", options.sequences),
+    };
+    let (mut context, mut sequences_per_context) = (0, 1);
+    if let Some(kv) = context_kv {
+        let (batch, length, kv_width) = kv.dims3()?;
+        if kv_width != 2 * channels || sequences % batch != 0 || matches!(options.sequences, Sequences::Frames(_)) {
+            bail!("attention: context {:?} does not fit {dims:?}", kv.shape());
+        }
+        (context, sequences_per_context) = (length, sequences / batch);
+    }
+    if let Some(bias) = bias
+        && bias.dims() != [heads, tokens, tokens]
+    {
+        bail!("attention: bias {:?} is not ({heads}, {tokens}, {tokens})", bias.shape());
+    }
+    let key_mask = match &options.key_mask {
+        Some(mask) if mask.dims() != [sequences, tokens] => {
+            bail!("attention: key mask {:?} is not ({sequences}, {tokens})", mask.shape())
+        }
+        Some(mask) => Some(mask.flatten_all()?.to_vec1::<f32>()?),
+        None => None,
+    };
+    let op = Attention {
+        heads,
+        channels,
+        sequences,
+        tokens,
+        token_stride,
+        sequence_stride,
+        context,
+        sequences_per_context,
+        has_bias: bias.is_some(),
+        causal: options.causal,
+        key_mask,
+    };
+    let qkv = qkv.contiguous()?;
+    // The op takes three arguments; an absent one is stood in for by qkv and not read.
+    let context_kv = context_kv.map_or_else(|| Ok(qkv.clone()), Tensor::contiguous)?;
+    let bias = bias.map_or_else(|| Ok(qkv.clone()), Tensor::contiguous)?;
+    qkv.apply_op3(&context_kv, &bias, op)
+}
+
+struct Attention {
+    heads: usize,
+    channels: usize,
+    sequences: usize,
+    tokens: usize,
+    token_stride: usize,
+    sequence_stride: usize,
+    context: usize,
+    sequences_per_context: usize,
+    has_bias: bool,
+    causal: bool,
+    key_mask: Option<Vec<f32>>,
+}
+
+/// Rounds up to whole vectors.
+fn padded(count: usize) -> usize {
+    count.div_ceil(16) * 16
+}
+
+/// A row-major matrix in scratch memory; rows are padded to whole vectors with zeros.
+struct Matrix {
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Matrix {
+    fn new(rows: usize, columns: usize) -> Self {
+        let width = padded(columns);
+        Self { values: vec![0.0; rows.div_ceil(4) * 4 * width], width }
+    }
+
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.width..(row + 1) * self.width]
+    }
+
+    fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.width..(row + 1) * self.width]
+    }
+}
+
+vectorised! {
+    /// `c[m][n] (+)= sum over k of a[m * a_row + k * a_column] * b[k][n]`; n is a multiple of 16.
+    fn multiply(
+        m: usize, k: usize, n: usize, a: &[f32], a_row: usize, a_column: usize, b: &[f32], b_row: usize, c: &mut [f32],
+        c_row: usize, add: bool,
+    ) {
+        let mut row = 0;
+        while row < m {
+            let rows = (m - row).min(4);
+            let mut column = 0;
+            while column < n {
+                let mut sums = [[0f32; 16]; 4];
+                for i in 0..k {
+                    let b: &[f32; 16] = b[i * b_row + column..i * b_row + column + 16].try_into().expect("sixteen");
+                    for (r, sum) in sums.iter_mut().enumerate().take(rows) {
+                        let x = a[(row + r) * a_row + i * a_column];
+                        for (s, b) in sum.iter_mut().zip(b) {
+                            *s += x * b;
+                        }
+                    }
+                }
+                for (r, sum) in sums.iter().enumerate().take(rows) {
+                    let to = &mut c[(row + r) * c_row + column..(row + r) * c_row + column + 16];
+                    for (to, sum) in to.iter_mut().zip(sum) {
+                        *to = if add { *to + sum } else { *sum };
+                    }
+                }
+                column += 16;
+            }
+            row += rows;
+        }
+    }
+}
+
+vectorised! {
+    fn softmax(scores: &mut [f32], keys: usize) {
+        let (live, rest) = scores.split_at_mut(keys);
+        let mut most = f32::NEG_INFINITY;
+        for score in live.iter() {
+            most = if *score > most { *score } else { most };
+        }
+        let mut sums = [0f32; 16];
+        for chunk in live.chunks_mut(16) {
+            for (score, sum) in chunk.iter_mut().zip(&mut sums) {
+                *score = if *score == f32::NEG_INFINITY { 0.0 } else { exp(*score - most) };
+                *sum += *score;
+            }
+        }
+        let scale = 1.0 / sums.iter().sum::<f32>();
+        for score in live.iter_mut() {
+            *score *= scale;
+        }
+        rest.fill(0.0);
+    }
+}
+
+/// What one head of one sequence works with.
+struct Head {
+    q: Matrix,
+    k: Matrix,
+    k_turned: Matrix,
+    v: Matrix,
+    scores: Matrix,
+}
+
+impl Attention {
+    fn size(&self) -> usize {
+        self.channels / self.heads
+    }
+
+    fn keys(&self) -> usize {
+        self.context + self.tokens
+    }
+
+    fn row(&self, sequence: usize, token: usize) -> usize {
+        sequence * self.sequence_stride + token * self.token_stride
+    }
+
+    fn head(&self) -> Head {
+        let (size, keys) = (self.size(), self.keys());
+        Head {
+            q: Matrix::new(self.tokens, size),
+            k: Matrix::new(keys, size),
+            k_turned: Matrix::new(size, keys),
+            v: Matrix::new(keys, size),
+            scores: Matrix::new(TILE.min(self.tokens), keys),
+        }
+    }
+
+    fn load(&self, head: &mut Head, sequence: usize, h: usize, qkv: &[f32], context: &[f32]) {
+        let (size, channels) = (self.size(), self.channels);
+        let scale = 1.0 / (size as f32).sqrt();
+        for t in 0..self.context {
+            let row = (sequence / self.sequences_per_context * self.context + t) * 2 * channels + h * size;
+            head.k.row_mut(t)[..size].copy_from_slice(&context[row..row + size]);
+            head.v.row_mut(t)[..size].copy_from_slice(&context[row + channels..row + channels + size]);
+        }
+        for t in 0..self.tokens {
+            let row = self.row(sequence, t) * 3 * channels + h * size;
+            for (to, from) in head.q.row_mut(t).iter_mut().zip(&qkv[row..row + size]) {
+                *to = from * scale;
+            }
+            let (k, v) = (row + channels, row + 2 * channels);
+            head.k.row_mut(self.context + t)[..size].copy_from_slice(&qkv[k..k + size]);
+            head.v.row_mut(self.context + t)[..size].copy_from_slice(&qkv[v..v + size]);
+        }
+        for key in 0..self.keys() {
+            for (c, value) in head.k.row(key)[..size].iter().enumerate() {
+                head.k_turned.values[c * head.k_turned.width + key] = *value;
+            }
+        }
+    }
+
+    /// Fills `scores` with the probabilities of queries `first..first + count`.
+    fn probabilities(&self, head: &mut Head, sequence: usize, h: usize, first: usize, count: usize, bias: &[f32]) {
+        let Head { q, k_turned, scores, .. } = head;
+        let (keys, width) = (self.keys(), scores.width);
+        let at = &q.values[first * q.width..];
+        multiply(count, self.size(), width, at, q.width, 1, &k_turned.values, width, &mut scores.values, width, false);
+        for i in 0..count {
+            let query = first + i;
+            let row = &mut scores.row_mut(i)[..];
+            let own = &mut row[self.context..keys];
+            if self.has_bias {
+                let bias = &bias[(h * self.tokens + query) * self.tokens..][..self.tokens];
+                for (score, bias) in own.iter_mut().zip(bias) {
+                    *score += bias;
+                }
+            }
+            if self.causal {
+                own[query + 1..].fill(f32::NEG_INFINITY);
+            }
+            if let Some(mask) = &self.key_mask {
+                for (score, keep) in own.iter_mut().zip(&mask[sequence * self.tokens..]) {
+                    if *keep == 0.0 {
+                        *score = f32::NEG_INFINITY;
+                    }
+                }
+            }
+            softmax(row, keys);
+        }
+    }
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        qkv: &CpuStorage,
+        lq: &Layout,
+        context: &CpuStorage,
+        lc: &Layout,
+        bias: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let qkv = slice(self.name(), qkv, lq)?;
+        let (context, bias) = (slice(self.name(), context, lc)?, slice(self.name(), bias, lb)?);
+        let mut dims = lq.dims().to_vec();
+        *dims.last_mut().expect("checked") = self.channels;
+        let mut y = uninitialised(qkv.len() / 3);
+        let rows = Rows::new(&mut y);
+        let size = self.size();
+        (0..self.sequences).into_par_iter().with_min_len(8).for_each_init(
+            || (self.head(), Matrix::new(TILE, size)),
+            |(head, out), sequence| {
+                for h in 0..self.heads {
+                    self.load(head, sequence, h, qkv, context);
+                    for first in (0..self.tokens).step_by(TILE) {
+                        let count = (self.tokens - first).min(TILE);
+                        self.probabilities(head, sequence, h, first, count, bias);
+                        let Head { v, scores, .. } = &*head;
+                        let (sw, vw) = (scores.width, v.width);
+                        multiply(
+                            count,
+                            self.keys(),
+                            vw,
+                            &scores.values,
+                            sw,
+                            1,
+                            &v.values,
+                            vw,
+                            &mut out.values,
+                            vw,
+                            false,
+                        );
+                        for i in 0..count {
+                            let at = self.row(sequence, first + i) * self.channels + h * size;
+                            unsafe { rows.slice(at, size) }.copy_from_slice(&out.row(i)[..size]);
+                        }
+                    }
+                }
+            },
+        );
+        Ok((CpuStorage::F32(y), Shape::from(dims)))
+    }
+
+    fn bwd(
+        &self,
+        qkv: &Tensor,
+        context: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let mut dqkv = uninitialised(qkv.elem_count());
+        let mut dcontext = vec![0f32; self.sequences * self.context * 2 * self.channels];
+        let bias_len = if self.has_bias { self.heads * self.tokens * self.tokens } else { 0 };
+        let rows = Rows::new(&mut dqkv);
+        let context_rows = Rows::new(&mut dcontext);
+        // Fixed groups of sequences, each with its own sum, so that the bias gradient has one order of addition.
+        let group = self.sequences.div_ceil(16).max(8);
+        let partial: Vec<Vec<f32>> = with_values(qkv, |qkv| {
+            with_values(context, |context| {
+                with_values(bias, |bias| {
+                    with_values(grad, |dy| {
+                        let groups = (0..self.sequences).step_by(group).collect::<Vec<_>>();
+                        let work = |first: usize| {
+                            let mut dbias = vec![0f32; bias_len];
+                            let mut head = self.head();
+                            let mut back = Backward::new(self);
+                            for sequence in first..(first + group).min(self.sequences) {
+                                for h in 0..self.heads {
+                                    self.load(&mut head, sequence, h, qkv, context);
+                                    back.head(self, &mut head, sequence, h, dy, bias, &mut dbias);
+                                    back.store(self, sequence, h, &rows, &context_rows);
+                                }
+                            }
+                            dbias
+                        };
+                        Ok(groups.into_par_iter().map(work).collect())
+                    })
+                })
+            })
+        })?;
+        let dcontext = if self.context > 0 {
+            let mut sums = vec![0f32; context.elem_count()];
+            let row = self.context * 2 * self.channels;
+            for (sequence, from) in dcontext.chunks_exact(row).enumerate() {
+                for (to, from) in sums[sequence / self.sequences_per_context * row..].iter_mut().zip(from) {
+                    *to += from;
+                }
+            }
+            Some(tensor(sums, context.shape())?)
+        } else {
+            None
+        };
+        let dbias = if self.has_bias {
+            let mut sums = vec![0f32; bias_len];
+            for partial in partial {
+                for (to, from) in sums.iter_mut().zip(partial) {
+                    *to += from;
+                }
+            }
+            Some(tensor(sums, bias.shape())?)
+        } else {
+            None
+        };
+        Ok((Some(tensor(dqkv, qkv.shape())?), dcontext, dbias))
+    }
+}
+
+struct Backward {
+    dout: Matrix,
+    v_turned: Matrix,
+    dscores: Matrix,
+    dq: Matrix,
+    dk: Matrix,
+    dv: Matrix,
+}
+
+impl Backward {
+    fn new(op: &Attention) -> Self {
+        let (size, keys, tile) = (op.size(), op.keys(), TILE.min(op.tokens));
+        Self {
+            dout: Matrix::new(op.tokens, size),
+            v_turned: Matrix::new(size, keys),
+            dscores: Matrix::new(tile, keys),
+            dq: Matrix::new(op.tokens, size),
+            dk: Matrix::new(keys, size),
+            dv: Matrix::new(keys, size),
+        }
+    }
+
+    fn head(
+        &mut self,
+        op: &Attention,
+        head: &mut Head,
+        sequence: usize,
+        h: usize,
+        dy: &[f32],
+        bias: &[f32],
+        dbias: &mut [f32],
+    ) {
+        let (size, keys, tokens) = (op.size(), op.keys(), op.tokens);
+        for t in 0..tokens {
+            let at = op.row(sequence, t) * op.channels + h * size;
+            self.dout.row_mut(t)[..size].copy_from_slice(&dy[at..at + size]);
+        }
+        for key in 0..keys {
+            for (c, value) in head.v.row(key)[..size].iter().enumerate() {
+                self.v_turned.values[c * self.v_turned.width + key] = *value;
+            }
+        }
+        self.dk.values.fill(0.0);
+        self.dv.values.fill(0.0);
+        for first in (0..tokens).step_by(TILE) {
+            let count = (tokens - first).min(TILE);
+            op.probabilities(head, sequence, h, first, count, bias);
+            let Head { q, k, scores, .. } = &*head;
+            let (sw, dw) = (scores.width, self.dout.width);
+            let dout = &self.dout.values[first * dw..];
+            let ds = &mut self.dscores.values;
+            multiply(count, size, sw, dout, dw, 1, &self.v_turned.values, sw, ds, sw, false);
+            multiply(keys, count, dw, &scores.values, 1, sw, dout, dw, &mut self.dv.values, dw, true);
+            for i in 0..count {
+                let (p, ds) = (scores.row(i), self.dscores.row_mut(i));
+                let dot: f32 = p[..keys].iter().zip(&ds[..keys]).map(|(p, d)| p * d).sum();
+                for (ds, p) in ds.iter_mut().zip(p) {
+                    *ds = p * (*ds - dot);
+                }
+                if op.has_bias {
+                    let at = (h * tokens + first + i) * tokens;
+                    for (to, from) in dbias[at..at + tokens].iter_mut().zip(&ds[op.context..]) {
+                        *to += from;
+                    }
+                }
+            }
+            let (ds, dq) = (&self.dscores.values, &mut self.dq.values[first * dw..]);
+            multiply(count, keys, dw, ds, sw, 1, &k.values, dw, dq, dw, false);
+            multiply(keys, count, dw, ds, 1, sw, &q.values[first * dw..], dw, &mut self.dk.values, dw, true);
+        }
+    }
+
+    fn store(&self, op: &Attention, sequence: usize, h: usize, rows: &Rows, context: &Rows) {
+        let (size, channels) = (op.size(), op.channels);
+        let scale = 1.0 / (size as f32).sqrt();
+        for t in 0..op.tokens {
+            let at = op.row(sequence, t) * 3 * channels + h * size;
+            // q was scaled on loading: its own gradient still needs the scale, that of k already has it.
+            for (to, from) in unsafe { rows.slice(at, size) }.iter_mut().zip(self.dq.row(t)) {
+                *to = from * scale;
+            }
+            let key = op.context + t;
+            unsafe { rows.slice(at + channels, size) }.copy_from_slice(&self.dk.row(key)[..size]);
+            unsafe { rows.slice(at + 2 * channels, size) }.copy_from_slice(&self.dv.row(key)[..size]);
+        }
+        for t in 0..op.context {
+            let at = (sequence * op.context + t) * 2 * channels + h * size;
+            unsafe { context.slice(at, size) }.copy_from_slice(&self.dk.row(t)[..size]);
+            unsafe { context.slice(at + channels, size) }.copy_from_slice(&self.dv.row(t)[..size]);
+        }
+    }
+}

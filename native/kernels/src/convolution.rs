@@ -1,0 +1,157 @@
+//! Linear layers, two-dimensional and temporal convolutions: one product over gathered rows.
+
+use crate::product::{column_sums, path, product, weight_gradient};
+use crate::storage::{slice, tensor, with_values};
+use crate::taps::{Space, Taps};
+use crate::{Precision, Weight, precision};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+/// `y = x Wᵀ + b` over the last axis.
+///
+/// `x` is (..., in), `weight` (out, in), `bias` (out).
+pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (outputs, inputs, taps) = weight.sizes();
+    let (leading, channels) = split_last(x)?;
+    if taps != 1 || channels != inputs {
+        bail!("linear: x {:?} does not fit a weight {:?}", x.shape(), weight.tensor().shape());
+    }
+    let mut dims = x.dims().to_vec();
+    *dims.last_mut().expect("a channel axis") = outputs;
+    apply(x, weight, bias, Taps::Dense { rows: leading }, dims)
+}
+
+/// Two-dimensional convolution of each image with zero padding.
+///
+/// `x` is (height, width, images, in), `weight` (out, in, kh, kw), `bias` (out).
+pub fn conv2d(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
+    let (height, width, images, channels) = x.dims4()?;
+    let (outputs, inputs, kh, kw) = weight.tensor().dims4()?;
+    if channels != inputs || stride == 0 || height + 2 * padding < kh || width + 2 * padding < kw {
+        bail!("conv2d: x {:?} does not fit a kernel {:?}", x.shape(), weight.tensor().shape());
+    }
+    if kh == 1 && kw == 1 && stride == 1 && padding == 0 {
+        let rows = height * width * images;
+        return apply(x, weight, bias, Taps::Dense { rows }, vec![height, width, images, outputs]);
+    }
+    let space = Space { height, width, images, kernel: (kh, kw), stride, padding };
+    let (oh, ow) = space.output();
+    apply(x, weight, bias, Taps::Space(space), vec![oh, ow, images, outputs])
+}
+
+/// Convolution over the frames of each clip, pixel by pixel, zero-padded to the same length: the second half of a
+/// pseudo-3D convolution (Make-A-Video, Eq. 2).
+///
+/// `x` is (height, width, clips x frames, in), `weight` (out, in, k) with odd k, `bias` (out).
+pub fn temporal_conv(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, frames: usize) -> Result<Tensor> {
+    let (height, width, images, channels) = x.dims4()?;
+    let (outputs, inputs, kernel) = weight.tensor().dims3()?;
+    if channels != inputs || kernel % 2 == 0 || frames == 0 || images % frames != 0 {
+        bail!(
+            "temporal_conv: x {:?} of {frames} frames does not fit a kernel {:?}",
+            x.shape(),
+            weight.tensor().shape()
+        );
+    }
+    let taps = Taps::Time { rows: height * width * images, frames, kernel };
+    apply(x, weight, bias, taps, vec![height, width, images, outputs])
+}
+
+fn split_last(x: &Tensor) -> Result<(usize, usize)> {
+    match x.dims().split_last() {
+        Some((&channels, leading)) => Ok((leading.iter().product(), channels)),
+        None => bail!("a layer needs a channel axis"),
+    }
+}
+
+fn apply(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, taps: Taps, dims: Vec<usize>) -> Result<Tensor> {
+    let outputs = weight.sizes().0;
+    let op = GatheredProduct { taps, weight: weight.clone(), precision: precision(), has_bias: bias.is_some(), dims };
+    let x = x.contiguous()?;
+    match bias {
+        Some(bias) if bias.elem_count() != outputs => {
+            bail!("a bias of {} does not fit {outputs} outputs", bias.elem_count())
+        }
+        Some(bias) => x.apply_op3(weight.tensor(), bias, op),
+        // The op takes three arguments; without a bias the weight stands in its place and is not read.
+        None => x.apply_op3(weight.tensor(), weight.tensor(), op),
+    }
+}
+
+struct GatheredProduct {
+    taps: Taps,
+    weight: Weight,
+    precision: Precision,
+    has_bias: bool,
+    dims: Vec<usize>,
+}
+
+impl CustomOp3 for GatheredProduct {
+    fn name(&self) -> &'static str {
+        match self.taps {
+            Taps::Dense { .. } => "linear",
+            Taps::Space(_) | Taps::SpaceTransposed(_) => "conv2d",
+            Taps::Time { .. } | Taps::TimeTransposed { .. } => "temporal_conv",
+        }
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = slice(self.name(), x, x_layout)?;
+        let bias = if self.has_bias { Some(slice(self.name(), bias, bias_layout)?) } else { None };
+        let panels = self.weight.panels(self.precision, false)?;
+        let y = product(x, &self.taps, &panels, bias);
+        Ok((CpuStorage::F32(y), Shape::from(self.dims.clone())))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (outputs, inputs, taps) = self.weight.sizes();
+        with_values(grad, |dy| {
+            let dx = if x.track_op() {
+                let panels = self.weight.panels(self.precision, true)?;
+                Some(tensor(product(dy, &self.taps.transposed(), &panels, None), x.shape())?)
+            } else {
+                None
+            };
+            let dw = if weight.track_op() {
+                let (isa, format) = path(self.precision);
+                let dw = with_values(x, |x| Ok(weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs)))?;
+                Some(tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)
+            } else {
+                None
+            };
+            let db = if self.has_bias && bias.track_op() {
+                Some(tensor(column_sums(dy, outputs), bias.shape())?)
+            } else {
+                None
+            };
+            Ok((dx, dw, db))
+        })
+    }
+}
+
+/// [tap][in][out] to [out][in][tap].
+fn to_weight_order(from: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<f32> {
+    let mut to = vec![0f32; from.len()];
+    for (tap, from) in from.chunks_exact(inputs * outputs).enumerate() {
+        for (input, from) in from.chunks_exact(outputs).enumerate() {
+            for (output, value) in from.iter().enumerate() {
+                to[(output * inputs + input) * taps + tap] = *value;
+            }
+        }
+    }
+    to
+}

@@ -1,0 +1,167 @@
+//! Run-time choice of the instruction set, and the matrix-product tiles written for each.
+//!
+//! `KINORA_ISA` forces a path (`portable`, `avx2`, `avx512`, `avx512-bf16`, `amx-bf16`); one that this machine
+//! cannot run is ignored.
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::sync::OnceLock;
+
+/// Columns in a panel of packed weights, on every path.
+pub const PANEL: usize = 32;
+/// Rows of the accumulating tile that weight gradients use.
+pub const WIDE: usize = 16;
+/// Bytes of one packed line: 16 f32 or 32 bf16 values of k.
+pub const LINE: usize = 64;
+/// Bytes of a panel for one line of k.
+pub const PANEL_BLOCK: usize = 2048;
+
+/// An instruction set with its own tiles, from the slowest to the fastest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isa {
+    /// Plain Rust: the reference.
+    Portable,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F/BW/VL/DQ.
+    Avx512,
+    /// AVX-512 with the bf16 dot product.
+    Avx512Bf16,
+    /// AMX bf16 tiles; f32 work is done by AVX-512.
+    AmxBf16,
+}
+
+impl Isa {
+    /// Every path, slowest first.
+    pub const ALL: [Isa; 5] = [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16, Isa::AmxBf16];
+
+    /// The name used by `KINORA_ISA` and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Avx512Bf16 => "avx512-bf16",
+            Isa::AmxBf16 => "amx-bf16",
+        }
+    }
+
+    /// Whether this machine runs this path. AMX is believed only after a product of it came out right.
+    pub fn available(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx512 = || {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512dq")
+            };
+            match self {
+                Isa::Portable => true,
+                Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+                Isa::Avx512 => avx512(),
+                Isa::Avx512Bf16 => avx512() && is_x86_feature_detected!("avx512bf16"),
+                Isa::AmxBf16 => avx512() && is_x86_feature_detected!("avx512bf16") && amx::usable(),
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self == Isa::Portable
+        }
+    }
+
+    /// Whether bf16 products are faster than f32 ones on this path.
+    pub fn fast_bf16(self) -> bool {
+        self >= Isa::Avx512Bf16
+    }
+}
+
+/// The path in use, chosen once.
+pub fn isa() -> Isa {
+    static CHOSEN: OnceLock<Isa> = OnceLock::new();
+    *CHOSEN.get_or_init(|| {
+        let forced = std::env::var("KINORA_ISA").ok();
+        let forced = forced.and_then(|name| Isa::ALL.into_iter().find(|isa| isa.name() == name && isa.available()));
+        forced.unwrap_or_else(|| Isa::ALL.into_iter().rev().find(|isa| isa.available()).unwrap_or(Isa::Portable))
+    })
+}
+
+/// How operands are stored for a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// 16 f32 a line.
+    F32,
+    /// 32 bf16 a line, rounded to nearest even.
+    Bf16,
+}
+
+impl Format {
+    /// Values of k in a line.
+    pub fn lane(self) -> usize {
+        match self {
+            Format::F32 => 16,
+            Format::Bf16 => 32,
+        }
+    }
+}
+
+/// `c[rows][32] = sum over k of a * b`, with `blocks` lines of k.
+///
+/// `a` holds, for each block, one line a row; `b` one [`PANEL_BLOCK`] a block.
+pub(crate) type Tile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
+/// `c[16][32] += sum over k of a * b`; `a` holds, for each block, 16 lines: one for each k (or pair of k), 16 rows in a line.
+pub(crate) type WideTile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
+/// Converts `lines` lines of f32 at `from` to packed lines `stride` bytes apart.
+pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8, stride: usize);
+/// One line of two rows of 16 f32, interleaved in pairs of bf16.
+pub(crate) type Interleave = unsafe fn(even: *const f32, odd: *const f32, to: *mut u8);
+
+/// The tiles of one path in one format.
+#[derive(Clone, Copy)]
+pub(crate) struct Tiles {
+    /// Rows of [`Tile`].
+    pub rows: usize,
+    pub tile: Tile,
+    pub wide: WideTile,
+    pub convert: Convert,
+    pub interleave: Interleave,
+}
+
+/// The tiles that `isa` has for `format`.
+pub(crate) fn tiles(isa: Isa, format: Format) -> Tiles {
+    #[cfg(target_arch = "x86_64")]
+    match (isa, format) {
+        (Isa::Portable, _) => portable::tiles(format),
+        (Isa::Avx2, _) => avx2::tiles(format),
+        (Isa::Avx512, _) | (_, Format::F32) => avx512::tiles(format),
+        (Isa::Avx512Bf16, Format::Bf16) => avx512::bf16_tiles(),
+        (Isa::AmxBf16, Format::Bf16) => amx::tiles(),
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = isa;
+        portable::tiles(format)
+    }
+}
+
+/// f32 to bf16, to nearest even.
+#[inline(always)]
+pub(crate) fn to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return ((bits >> 16) | 0x40) as u16;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
+
+/// bf16 to f32, exact.
+#[inline(always)]
+pub(crate) fn from_bf16(value: u16) -> f32 {
+    f32::from_bits(u32::from(value) << 16)
+}

@@ -1,0 +1,144 @@
+//! AVX-512 tiles: f32, and bf16 with the dot-product instruction where the CPU has it.
+
+use super::{Format, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, portable};
+use std::arch::x86_64::*;
+use std::mem::transmute;
+
+const ROWS: usize = 12;
+
+pub(super) fn tiles(format: Format) -> Tiles {
+    match format {
+        Format::F32 => Tiles { rows: ROWS, tile: tile_f32, wide: wide_f32, convert: portable::convert_f32, interleave },
+        Format::Bf16 => {
+            Tiles { rows: ROWS, tile: tile_widened, wide: wide_widened, convert: convert_rounding, interleave }
+        }
+    }
+}
+
+pub(super) fn bf16_tiles() -> Tiles {
+    Tiles { rows: ROWS, tile: tile_bf16, wide: wide_bf16, convert: convert_bf16, interleave: interleave_bf16 }
+}
+
+/// One step of k (f32) or a pair of k (bf16): a broadcast value times 32 columns.
+trait Step {
+    unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]);
+}
+
+struct F32;
+impl Step for F32 {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]) {
+        let x = _mm512_castsi512_ps(_mm512_set1_epi32(x as i32));
+        sum[0] = _mm512_fmadd_ps(x, _mm512_castsi512_ps(b[0]), sum[0]);
+        sum[1] = _mm512_fmadd_ps(x, _mm512_castsi512_ps(b[1]), sum[1]);
+    }
+}
+
+struct Bf16Dot;
+impl Step for Bf16Dot {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]) {
+        unsafe {
+            let x = _mm512_set1_epi32(x as i32);
+            sum[0] = _mm512_dpbf16_ps(sum[0], transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(b[0]));
+            sum[1] = _mm512_dpbf16_ps(sum[1], transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(b[1]));
+        }
+    }
+}
+
+macro_rules! tile {
+    ($tile:ident, $wide:ident, $step:ty, $features:literal) => {
+        #[target_feature(enable = $features)]
+        unsafe fn $tile(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+            for block in 0..blocks {
+                unsafe {
+                    let a = a.add(block * ROWS * LINE).cast::<u32>();
+                    let b = b.add(block * PANEL_BLOCK).cast::<__m512i>();
+                    for k in 0..16 {
+                        let columns = [_mm512_loadu_si512(b.add(2 * k)), _mm512_loadu_si512(b.add(2 * k + 1))];
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            <$step>::add(sum, *a.add(r * 16 + k), columns);
+                        }
+                    }
+                }
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                unsafe {
+                    _mm512_storeu_ps(c.add(r * PANEL), sum[0]);
+                    _mm512_storeu_ps(c.add(r * PANEL + 16), sum[1]);
+                }
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        unsafe fn $wide(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+            for rows in (0..WIDE).step_by(8) {
+                unsafe {
+                    let c = c.add(rows * PANEL);
+                    let mut sums = [[_mm512_setzero_ps(); 2]; 8];
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        *sum = [_mm512_loadu_ps(c.add(r * PANEL)), _mm512_loadu_ps(c.add(r * PANEL + 16))];
+                    }
+                    for k in 0..blocks * 16 {
+                        let (a, b) = (a.cast::<u32>().add(k * WIDE + rows), b.cast::<__m512i>().add(2 * k));
+                        let columns = [_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1))];
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            <$step>::add(sum, *a.add(r), columns);
+                        }
+                    }
+                    for (r, sum) in sums.iter().enumerate() {
+                        _mm512_storeu_ps(c.add(r * PANEL), sum[0]);
+                        _mm512_storeu_ps(c.add(r * PANEL + 16), sum[1]);
+                    }
+                }
+            }
+        }
+    };
+}
+
+tile!(tile_f32, wide_f32, F32, "avx512f,avx512bw,avx512vl,avx512dq");
+tile!(tile_bf16, wide_bf16, Bf16Dot, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn tile_widened(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+    unsafe { portable::rows_bf16::<ROWS>(blocks, a, b, c) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn wide_widened(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+    unsafe { portable::wide_bf16(blocks, a, b, c) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
+    unsafe { portable::convert_bf16(lines, from, to, stride) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
+    unsafe { portable::interleave(even, odd, to) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
+    for line in 0..lines {
+        unsafe {
+            let from = from.add(line * 32);
+            let packed = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
+            _mm512_storeu_si512(to.add(line * stride).cast(), transmute::<__m512bh, __m512i>(packed));
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) unsafe fn interleave_bf16(even: *const f32, odd: *const f32, to: *mut u8) {
+    unsafe {
+        let even = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(even)));
+        let odd = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(odd)));
+        let odd = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd));
+        _mm512_storeu_si512(to.cast(), _mm512_or_si512(_mm512_cvtepu16_epi32(even), odd));
+    }
+}

@@ -1,0 +1,34 @@
+//! Pseudo-3D convolution, attention, norms and resampling as candle custom ops.
+//!
+//! Activations are channels-last in the order (height, width, batch x frames, channels). In this order the four
+//! layers of a pseudo-3D network (spatial and temporal convolution, spatial and temporal attention) need no
+//! permutation: a kernel tap is a shift of rows, and the frames of a pixel are neighbours.
+//!
+//! Every op has its own forward and backward and never calls candle's convolution or attention.
+#![warn(missing_docs)]
+
+mod activation;
+mod attention;
+mod candle_threads;
+mod convolution;
+mod grid;
+mod isa;
+mod norm;
+pub mod philox;
+mod precision;
+mod product;
+pub mod resample;
+mod simd;
+mod storage;
+mod taps;
+mod weight;
+
+pub use activation::{geglu, gelu, silu};
+pub use attention::{AttentionOptions, Sequences, attention};
+pub use candle_threads::keep_candle_on_the_calling_thread;
+pub use convolution::{conv2d, linear, temporal_conv};
+pub use grid::{average_pool2, patchify, unpatchify, upsample_nearest2};
+pub use isa::{Isa, isa};
+pub use norm::{group_norm, layer_norm, rms_norm};
+pub use precision::{Precision, precision, with_precision};
+pub use weight::Weight;

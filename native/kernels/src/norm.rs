@@ -1,0 +1,370 @@
+//! Group norm fused with scale-shift and SiLU, layer norm and RMS norm.
+
+use crate::simd::{sigmoid, vectorised};
+use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+use std::sync::OnceLock;
+
+/// `y = x̂ * scale + shift`, then SiLU when asked, with x̂ normalised over the pixels and channels of each group of
+/// each image.
+///
+/// `x` is (height, width, images, C); `scale_shift` is (clips, 2C), the scales first: image n uses row
+/// n / (images / clips). Learned gains and the scale-shift of a conditioning vector are folded into it by the caller.
+pub fn group_norm(x: &Tensor, scale_shift: &Tensor, groups: usize, eps: f64, silu: bool) -> Result<Tensor> {
+    let (_, _, images, channels) = x.dims4()?;
+    let (clips, twice) = scale_shift.dims2()?;
+    if groups == 0 || channels % groups != 0 || twice != 2 * channels || images % clips != 0 {
+        bail!("group_norm: x {:?}, {groups} groups, scale_shift {:?}", x.shape(), scale_shift.shape());
+    }
+    let op = GroupNorm { groups, eps: eps as f32, silu, statistics: OnceLock::new() };
+    x.contiguous()?.apply_op2(&scale_shift.contiguous()?, op)
+}
+
+struct GroupNorm {
+    groups: usize,
+    eps: f32,
+    silu: bool,
+    /// Mean and reciprocal standard deviation, [image][group][2].
+    statistics: OnceLock<Vec<f32>>,
+}
+
+/// One image of a (pixels, images, channels) array.
+#[derive(Clone, Copy)]
+struct Image {
+    index: usize,
+    images: usize,
+    pixels: usize,
+    channels: usize,
+    groups: usize,
+}
+
+impl Image {
+    #[inline(always)]
+    fn at(&self, pixel: usize) -> usize {
+        (pixel * self.images + self.index) * self.channels
+    }
+}
+
+#[inline(always)]
+fn sum_groups(sums: &[f32], groups: usize, mut write: impl FnMut(usize, f32)) {
+    let width = sums.len() / groups;
+    for (group, sums) in sums.chunks_exact(width).enumerate() {
+        write(group, sums.iter().sum());
+    }
+}
+
+vectorised! {
+    fn group_statistics(x: &[f32], image: Image, eps: f32, statistics: &mut [f32], sums: &mut [f32], centres: &mut [f32]) {
+        let Image { pixels, channels, groups, .. } = image;
+        let count = (pixels * channels / groups) as f32;
+        sums.fill(0.0);
+        for pixel in 0..pixels {
+            let row = &x[image.at(pixel)..image.at(pixel) + channels];
+            for (sum, x) in sums.iter_mut().zip(row) {
+                *sum += x;
+            }
+        }
+        sum_groups(sums, groups, |group, sum| statistics[2 * group] = sum / count);
+        for (group, centres) in centres.chunks_exact_mut(channels / groups).enumerate() {
+            centres.fill(statistics[2 * group]);
+        }
+        sums.fill(0.0);
+        for pixel in 0..pixels {
+            let row = &x[image.at(pixel)..image.at(pixel) + channels];
+            for ((sum, x), centre) in sums.iter_mut().zip(row).zip(centres.iter()) {
+                *sum += (x - centre) * (x - centre);
+            }
+        }
+        sum_groups(sums, groups, |group, sum| statistics[2 * group + 1] = 1.0 / (sum / count + eps).sqrt());
+    }
+}
+
+vectorised! {
+    /// y = x * gain + offset, then SiLU: x̂ and the scale-shift in one multiplication.
+    fn group_apply(x: &[f32], image: Image, gain: &[f32], offset: &[f32], silu: bool, y: &Rows) {
+        for pixel in 0..image.pixels {
+            let at = image.at(pixel);
+            let y = unsafe { y.slice(at, image.channels) };
+            let row = &x[at..at + image.channels];
+            if silu {
+                for (((y, x), gain), offset) in y.iter_mut().zip(row).zip(gain).zip(offset) {
+                    let z = x * gain + offset;
+                    *y = z * sigmoid(z);
+                }
+            } else {
+                for (((y, x), gain), offset) in y.iter_mut().zip(row).zip(gain).zip(offset) {
+                    *y = x * gain + offset;
+                }
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// Writes dz to `dx` and adds up dz and dz * x̂ for each channel.
+    fn group_sums(
+        x: &[f32], dy: &[f32], image: Image, mean: &[f32], rstd: &[f32], scale_shift: &[f32], silu: bool, dx: &Rows,
+        sum_dz: &mut [f32], sum_dz_x: &mut [f32],
+    ) {
+        let channels = image.channels;
+        let (scale, shift) = scale_shift.split_at(channels);
+        let (mean, rstd, shift) = (&mean[..channels], &rstd[..channels], &shift[..channels]);
+        for pixel in 0..image.pixels {
+            let at = image.at(pixel);
+            let dx = unsafe { dx.slice(at, channels) };
+            let (x, dy) = (&x[at..at + channels], &dy[at..at + channels]);
+            let (sum_dz, sum_dz_x) = (&mut sum_dz[..channels], &mut sum_dz_x[..channels]);
+            for c in 0..channels {
+                let normal = (x[c] - mean[c]) * rstd[c];
+                let dz = if silu {
+                    let z = normal * scale[c] + shift[c];
+                    let s = sigmoid(z);
+                    dy[c] * s * (1.0 + z * (1.0 - s))
+                } else {
+                    dy[c]
+                };
+                dx[c] = dz;
+                sum_dz[c] += dz;
+                sum_dz_x[c] += dz * normal;
+            }
+        }
+    }
+}
+
+vectorised! {
+    /// dx = dz * gain + x * slope + offset, in place of dz.
+    fn group_finish(x: &[f32], image: Image, gain: &[f32], slope: &[f32], offset: &[f32], dx: &Rows) {
+        let channels = image.channels;
+        let (gain, slope, offset) = (&gain[..channels], &slope[..channels], &offset[..channels]);
+        for pixel in 0..image.pixels {
+            let at = image.at(pixel);
+            let dx = unsafe { dx.slice(at, channels) };
+            let x = &x[at..at + channels];
+            for c in 0..channels {
+                dx[c] = dx[c] * gain[c] + x[c] * slope[c] + offset[c];
+            }
+        }
+    }
+}
+
+impl GroupNorm {
+    fn images(&self, shape: &Shape) -> Result<(Vec<Image>, usize)> {
+        let (height, width, images, channels) = shape.dims4()?;
+        let image = |index| Image { index, images, pixels: height * width, channels, groups: self.groups };
+        Ok(((0..images).map(image).collect(), channels))
+    }
+}
+
+impl CustomOp2 for GroupNorm {
+    fn name(&self) -> &'static str {
+        "group_norm"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, ss: &CpuStorage, lss: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (images, channels) = self.images(lx.shape())?;
+        let (x, ss) = (slice(self.name(), x, lx)?, slice(self.name(), ss, lss)?);
+        let per_clip = images.len() / lss.dims()[0];
+        let mut y = uninitialised(x.len());
+        let rows = Rows::new(&mut y);
+        let width = channels / self.groups;
+        let work = |image: &Image, statistics: &mut [f32]| {
+            let mut scratch = vec![0f32; 2 * channels];
+            let (gain, offset) = scratch.split_at_mut(channels);
+            group_statistics(x, *image, self.eps, statistics, gain, offset);
+            let ss = &ss[image.index / per_clip * 2 * channels..][..2 * channels];
+            for c in 0..channels {
+                let (mean, rstd) = (statistics[c / width * 2], statistics[c / width * 2 + 1]);
+                gain[c] = rstd * ss[c];
+                offset[c] = ss[channels + c] - mean * gain[c];
+            }
+            group_apply(x, *image, gain, offset, self.silu, &rows);
+        };
+        let mut statistics = vec![0f32; images.len() * self.groups * 2];
+        images.par_iter().zip(statistics.par_chunks_mut(2 * self.groups)).for_each(|(image, s)| work(image, s));
+        self.statistics.get_or_init(|| statistics);
+        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, ss: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (images, channels) = self.images(x.shape())?;
+        let clips = ss.dims()[0];
+        let per_clip = images.len() / clips;
+        let width = channels / self.groups;
+        let Some(statistics) = self.statistics.get() else { bail!("group_norm: backward before forward") };
+        let mut dx = uninitialised(x.elem_count());
+        let mut sums = vec![0f32; images.len() * 2 * channels];
+        let rows = Rows::new(&mut dx);
+        with_values(x, |x| {
+            with_values(ss, |ss| {
+                with_values(grad, |dy| {
+                    let work = |image: &Image, sums: &mut [f32]| {
+                        let mut scratch = vec![0f32; 3 * channels];
+                        let (mean, rest) = scratch.split_at_mut(channels);
+                        let (rstd, offset) = rest.split_at_mut(channels);
+                        let statistics = &statistics[image.index * 2 * self.groups..][..2 * self.groups];
+                        for c in 0..channels {
+                            mean[c] = statistics[c / width * 2];
+                            rstd[c] = statistics[c / width * 2 + 1];
+                        }
+                        let ss = &ss[image.index / per_clip * 2 * channels..][..2 * channels];
+                        let (sum_dz_x, sum_dz) = sums.split_at_mut(channels);
+                        group_sums(x, dy, *image, mean, rstd, ss, self.silu, &rows, sum_dz, sum_dz_x);
+                        let count = (image.pixels * width) as f32;
+                        for group in 0..self.groups {
+                            let range = group * width..(group + 1) * width;
+                            let sum_d: f32 = range.clone().map(|c| ss[c] * sum_dz[c]).sum();
+                            let sum_dx: f32 = range.clone().map(|c| ss[c] * sum_dz_x[c]).sum();
+                            for c in range {
+                                // dx = rstd * (dz * scale - mean(dz * scale) - x̂ * mean(dz * scale * x̂))
+                                let (m, r) = (mean[c], rstd[c]);
+                                let slope = -r * r * sum_dx / count;
+                                offset[c] = -r * sum_d / count - m * slope;
+                                mean[c] = slope;
+                                rstd[c] = r * ss[c];
+                            }
+                        }
+                        group_finish(x, *image, rstd, mean, offset, &rows);
+                    };
+                    images.par_iter().zip(sums.par_chunks_mut(2 * channels)).for_each(|(image, s)| work(image, s));
+                    Ok(())
+                })
+            })
+        })?;
+        let mut dss = vec![0f32; clips * 2 * channels];
+        for (image, sums) in sums.chunks_exact(2 * channels).enumerate() {
+            for (to, from) in dss[image / per_clip * 2 * channels..].iter_mut().zip(sums) {
+                *to += from;
+            }
+        }
+        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dss, ss.shape())?)))
+    }
+}
+
+/// Layer norm over the last axis: `x` (..., C), `gamma` and `beta` (C).
+pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op3(gamma, beta, RowNorm { centre: true, eps: eps as f32 })
+}
+
+/// Root-mean-square norm over the last axis: `x / max(rms(x), eps) * gamma`, `x` (..., C), `gamma` (C).
+///
+/// With eps = 1e-12 this is the RMSNorm of lucidrains' layers: `normalize(x) * sqrt(C) * gamma`.
+pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op3(gamma, gamma, RowNorm { centre: false, eps: eps as f32 })
+}
+
+struct RowNorm {
+    centre: bool,
+    eps: f32,
+}
+
+/// Sixteen running sums, so that the loop becomes vector code and has one order.
+#[inline(always)]
+fn row_sum(values: &[f32], of: impl Fn(usize, f32) -> f32) -> f32 {
+    let mut sums = [0f32; 16];
+    let chunks = values.len() / 16 * 16;
+    for at in (0..chunks).step_by(16) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum += of(at + i, values[at + i]);
+        }
+    }
+    for (at, value) in values.iter().enumerate().skip(chunks) {
+        sums[0] += of(at, *value);
+    }
+    sums.iter().sum()
+}
+
+#[inline(always)]
+fn row_statistics(x: &[f32], centre: bool, eps: f32) -> (f32, f32) {
+    let count = x.len() as f32;
+    let mean = if centre { row_sum(x, |_, x| x) / count } else { 0.0 };
+    let square = row_sum(x, |_, x| (x - mean) * (x - mean)) / count;
+    (mean, if centre { 1.0 / (square + eps).sqrt() } else { 1.0 / square.sqrt().max(eps) })
+}
+
+vectorised! {
+    fn row_forward(x: &[f32], gamma: &[f32], beta: &[f32], centre: bool, eps: f32, y: &mut [f32]) {
+        for (x, y) in x.chunks_exact(gamma.len()).zip(y.chunks_exact_mut(gamma.len())) {
+            let (mean, rstd) = row_statistics(x, centre, eps);
+            if centre {
+                for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                    *y = (x - mean) * rstd * gamma + beta;
+                }
+            } else {
+                for ((y, x), gamma) in y.iter_mut().zip(x).zip(gamma) {
+                    *y = x * rstd * gamma;
+                }
+            }
+        }
+    }
+}
+
+vectorised! {
+    fn row_backward(
+        x: &[f32], dy: &[f32], gamma: &[f32], centre: bool, eps: f32, dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32],
+    ) {
+        let count = gamma.len() as f32;
+        for ((x, dy), dx) in x.chunks_exact(gamma.len()).zip(dy.chunks_exact(gamma.len())).zip(dx.chunks_exact_mut(gamma.len())) {
+            let (mean, rstd) = row_statistics(x, centre, eps);
+            let sum_d = if centre { row_sum(dy, |c, dy| dy * gamma[c]) / count } else { 0.0 };
+            let sum_dx = row_sum(dy, |c, dy| dy * gamma[c] * (x[c] - mean) * rstd) / count;
+            for c in 0..gamma.len() {
+                let normal = (x[c] - mean) * rstd;
+                dgamma[c] += dy[c] * normal;
+                dbeta[c] += dy[c];
+                dx[c] = rstd * (dy[c] * gamma[c] - sum_d - normal * sum_dx);
+            }
+        }
+    }
+}
+
+impl CustomOp3 for RowNorm {
+    fn name(&self) -> &'static str {
+        if self.centre { "layer_norm" } else { "rms_norm" }
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        gamma: &CpuStorage,
+        lg: &Layout,
+        beta: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (gamma, beta) = (slice(self.name(), gamma, lg)?, slice(self.name(), beta, lb)?);
+        let x = slice(self.name(), x, lx)?;
+        if lx.dims().last() != Some(&gamma.len()) || beta.len() != gamma.len() {
+            bail!("{}: x {:?} does not fit {} gains", self.name(), lx.shape(), gamma.len());
+        }
+        let mut y = uninitialised(x.len());
+        let chunk = gamma.len() * 256;
+        y.par_chunks_mut(chunk)
+            .zip(x.par_chunks(chunk))
+            .for_each(|(y, x)| row_forward(x, gamma, beta, self.centre, self.eps, y));
+        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let channels = gamma.elem_count();
+        let (mut dgamma, mut dbeta) = (vec![0f32; channels], vec![0f32; channels]);
+        let mut dx = uninitialised(x.elem_count());
+        with_values(x, |x| {
+            with_values(gamma, |gamma| {
+                with_values(grad, |dy| {
+                    row_backward(x, dy, gamma, self.centre, self.eps, &mut dx, &mut dgamma, &mut dbeta);
+                    Ok(())
+                })
+            })
+        })?;
+        let dbeta = if self.centre { Some(tensor(dbeta, beta.shape())?) } else { None };
+        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dgamma, gamma.shape())?), dbeta))
+    }
+}

@@ -1,0 +1,34 @@
+//! The precision that ops compute in: chosen by the caller, never implied.
+
+use std::cell::Cell;
+
+/// How products are computed. Sums, statistics and stored activations are f32 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// True f32.
+    #[default]
+    F32,
+    /// Operands of products rounded to bf16, sums in f32.
+    Bf16,
+}
+
+thread_local! {
+    static CURRENT: Cell<Precision> = const { Cell::new(Precision::F32) };
+}
+
+/// The precision of ops called on this thread; [`Precision::F32`] unless within [`with_precision`].
+pub fn precision() -> Precision {
+    CURRENT.with(Cell::get)
+}
+
+/// Runs `work` with every op it calls on this thread computing in `precision`. An op's backward keeps its own.
+pub fn with_precision<R>(precision: Precision, work: impl FnOnce() -> R) -> R {
+    struct Restore(Precision);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CURRENT.with(|current| current.set(self.0));
+        }
+    }
+    let _restore = Restore(CURRENT.with(|current| current.replace(precision)));
+    work()
+}

@@ -1,0 +1,65 @@
+//! Reading candle's storage as slices and making tensors of vectors.
+
+use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+
+/// The contiguous f32 values of an op's argument.
+pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let CpuStorage::F32(values) = storage else { bail!("{op} computes in f32, got {:?}", storage_dtype(storage)) };
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => bail!("{op} needs a contiguous argument"),
+    }
+}
+
+fn storage_dtype(storage: &CpuStorage) -> DType {
+    candle_core::backend::BackendStorage::dtype(storage)
+}
+
+/// Runs `work` on a tensor's values, which are made contiguous first.
+pub(crate) fn with_values<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => work(slice("kernel", storage, layout)?),
+        _ => bail!("this op has no implementation for {:?}", tensor.device()),
+    }
+}
+
+/// A CPU tensor of the values.
+pub(crate) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}
+
+/// A vector whose elements the caller writes before reading any of them.
+pub(crate) fn uninitialised(len: usize) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        values.set_len(len);
+    }
+    values
+}
+
+/// An array whose disjoint parts several tasks write.
+pub(crate) struct Rows {
+    data: *mut f32,
+    len: usize,
+}
+
+unsafe impl Send for Rows {}
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    pub fn new(values: &mut [f32]) -> Self {
+        Self { data: values.as_mut_ptr(), len: values.len() }
+    }
+
+    /// # Safety
+    /// No two slices that live at the same time overlap, and the array outlives them.
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub unsafe fn slice(&self, at: usize, len: usize) -> &mut [f32] {
+        debug_assert!(at + len <= self.len);
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(at), len) }
+    }
+}

@@ -1,0 +1,73 @@
+//! A layer's kernel together with its packed forms.
+
+use crate::isa::Format;
+use crate::product::{Panels, Strides, path};
+use crate::{Precision, storage};
+use candle_core::{Result, Tensor};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A kernel of shape (out, in, taps...) and its packed forms, which are made on first use and again after a change.
+#[derive(Clone)]
+pub struct Weight {
+    tensor: Tensor,
+    version: Arc<AtomicU64>,
+    packed: Arc<Mutex<Vec<Packed>>>,
+}
+
+struct Packed {
+    format: Format,
+    transposed: bool,
+    version: u64,
+    panels: Arc<Panels>,
+}
+
+impl Weight {
+    /// Wraps a kernel. Whoever changes the values of `tensor` in place adds one to `version` afterwards.
+    pub fn new(tensor: Tensor, version: Arc<AtomicU64>) -> Self {
+        Self { tensor, version, packed: Arc::default() }
+    }
+
+    /// Wraps a kernel whose values never change.
+    pub fn fixed(tensor: Tensor) -> Self {
+        Self::new(tensor, Arc::default())
+    }
+
+    /// The kernel: (out, in), (out, in, k) or (out, in, kh, kw).
+    pub fn tensor(&self) -> &Tensor {
+        &self.tensor
+    }
+
+    /// (out, in, taps).
+    pub(crate) fn sizes(&self) -> (usize, usize, usize) {
+        let dims = self.tensor.dims();
+        (dims[0], dims[1], dims[2..].iter().product())
+    }
+
+    /// The kernel packed for a product: from in to out channels, or `transposed` from out to in.
+    pub(crate) fn panels(&self, precision: Precision, transposed: bool) -> Result<Arc<Panels>> {
+        let (isa, format) = path(precision);
+        let version = self.version.load(Ordering::Acquire);
+        let mut packed = self.packed.lock().expect("packing does not panic");
+        let found = packed.iter().position(|p| p.format == format && p.transposed == transposed);
+        if let Some(found) = found {
+            if packed[found].version == version {
+                return Ok(packed[found].panels.clone());
+            }
+            packed.swap_remove(found);
+        }
+        let (outputs, inputs, taps) = self.sizes();
+        let panels = storage::with_values(&self.tensor, |data| {
+            Ok(if transposed {
+                let at = Strides { tap: 1, k: inputs * taps, n: taps };
+                Panels::pack(isa, format, data, taps, outputs, inputs, at)
+            } else {
+                let at = Strides { tap: 1, k: taps, n: inputs * taps };
+                Panels::pack(isa, format, data, taps, inputs, outputs, at)
+            })
+        })?;
+        let panels = Arc::new(panels);
+        packed.push(Packed { format, transposed, version, panels: panels.clone() });
+        Ok(panels)
+    }
+}

@@ -1,0 +1,214 @@
+//! Every op's backward against central differences, on every instruction set this machine has.
+
+use candle_core::{Device, Result, Tensor, Var};
+use kinora_kernels::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod paths;
+mod random;
+use random::{Random, values};
+
+fn var(r: &mut Random, shape: &[usize]) -> Var {
+    Var::from_tensor(&r.tensor(shape)).unwrap()
+}
+
+#[test]
+fn every_path() {
+    paths::every_other_test_on_every_path("every_path");
+}
+
+#[test]
+fn the_path_asked_for_is_in_use() {
+    paths::check_path();
+}
+
+/// Compares the gradient of a random projection of `f` with central differences, for some elements of each input.
+fn check(name: &str, inputs: &[Var], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let mut random = Random(42);
+    let tensors = |inputs: &[Var]| inputs.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
+    let y = f(&tensors(inputs)).unwrap();
+    let weights = random.tensor(y.dims());
+    let loss = |inputs: &[Tensor]| -> f64 {
+        let y = values(&f(inputs).unwrap());
+        let w = values(&weights);
+        y.iter().zip(w).map(|(y, w)| f64::from(*y) * f64::from(w)).sum()
+    };
+    let grads = (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+    for (index, input) in inputs.iter().enumerate() {
+        let grad = grads.get(input).unwrap_or_else(|| panic!("{name}: no gradient for input {index}"));
+        let grad = values(grad);
+        let numbers = values(input);
+        let scale = grad.iter().fold(0.1f32, |most, g| most.max(g.abs()));
+        for _ in 0..24 {
+            let at = random.size(0, numbers.len() - 1);
+            let step = 2e-2f32;
+            let moved = |by: f32| {
+                let mut moved = numbers.clone();
+                moved[at] += by;
+                let mut all = tensors(inputs);
+                all[index] = Tensor::from_vec(moved, input.shape(), &Device::Cpu).unwrap();
+                loss(&all)
+            };
+            // Of fourth order, so that a step wide enough for f32 is still exact enough.
+            let near = moved(step) - moved(-step);
+            let far = moved(2.0 * step) - moved(-2.0 * step);
+            let expected = ((8.0 * near - far) / (12.0 * f64::from(step))) as f32;
+            assert!(
+                (grad[at] - expected).abs() < 1e-3 * scale + 2e-4,
+                "{name}: input {index} at {at}: {} against {expected}",
+                grad[at]
+            );
+        }
+    }
+}
+
+#[test]
+fn linear_gradients() {
+    let mut r = Random(1);
+    for (rows, inputs, outputs) in [(5, 7, 3), (40, 64, 33)] {
+        let vars = [var(&mut r, &[2, rows, inputs]), var(&mut r, &[outputs, inputs]), var(&mut r, &[outputs])];
+        check("linear", &vars, |v| linear(&v[0], &Weight::fixed(v[1].clone()), Some(&v[2])));
+        check("linear without bias", &vars[..2], |v| linear(&v[0], &Weight::fixed(v[1].clone()), None));
+    }
+}
+
+#[test]
+fn conv2d_gradients() {
+    let mut r = Random(2);
+    for (h, w, n, i, o, k, stride) in [
+        (5, 4, 3, 6, 5, 3, 1),
+        (6, 8, 2, 32, 18, 3, 2),
+        (7, 7, 1, 3, 4, 7, 1),
+        (8, 9, 2, 3, 4, 7, 2),
+        (4, 4, 2, 5, 3, 1, 1),
+        (5, 5, 2, 5, 3, 1, 2),
+    ] {
+        let vars = [var(&mut r, &[h, w, n, i]), var(&mut r, &[o, i, k, k]), var(&mut r, &[o])];
+        check("conv2d", &vars, |v| conv2d(&v[0], &Weight::fixed(v[1].clone()), Some(&v[2]), stride, k / 2));
+    }
+}
+
+#[test]
+fn temporal_conv_gradients() {
+    let mut r = Random(3);
+    for (frames, clips, i, o, k) in [(7, 2, 6, 5, 3), (1, 3, 4, 4, 3), (16, 1, 16, 8, 5)] {
+        let vars = [var(&mut r, &[2, 3, clips * frames, i]), var(&mut r, &[o, i, k]), var(&mut r, &[o])];
+        check("temporal_conv", &vars, |v| temporal_conv(&v[0], &Weight::fixed(v[1].clone()), Some(&v[2]), frames));
+    }
+}
+
+#[test]
+fn norm_gradients() {
+    let mut r = Random(4);
+    for silu in [false, true] {
+        for (n, clips, c, groups) in [(4, 2, 8, 4), (3, 1, 20, 1), (2, 2, 48, 3)] {
+            let vars = [var(&mut r, &[3, 2, n, c]), var(&mut r, &[clips, 2 * c])];
+            check("group_norm", &vars, |v| group_norm(&v[0], &v[1], groups, 1e-5, silu));
+        }
+    }
+    let vars = [var(&mut r, &[5, 3, 21]), var(&mut r, &[21]), var(&mut r, &[21])];
+    check("layer_norm", &vars, |v| layer_norm(&v[0], &v[1], &v[2], 1e-5));
+    check("rms_norm", &vars[..2], |v| rms_norm(&v[0], &v[1], 1e-12));
+}
+
+#[test]
+fn activation_and_grid_gradients() {
+    let mut r = Random(5);
+    let x = [var(&mut r, &[4, 6, 3, 8])];
+    check("silu", &x, |v| silu(&v[0]));
+    check("gelu", &x, |v| gelu(&v[0]));
+    check("geglu", &x, |v| geglu(&v[0]));
+    check("upsample_nearest2", &x, |v| upsample_nearest2(&v[0]));
+    check("average_pool2", &x, |v| average_pool2(&v[0]));
+    let frames = [var(&mut r, &[2, 3, 4, 6, 3])];
+    check("patchify", &frames, |v| patchify(&v[0], 2));
+    let grid = [var(&mut r, &[2, 3, 6, 12])];
+    check("unpatchify", &grid, |v| unpatchify(&v[0], 2, 2, 3));
+}
+
+#[test]
+fn attention_gradients() {
+    let mut r = Random(7);
+    let (heads, c) = (2, 12);
+    let options = |sequences, causal| AttentionOptions { heads, sequences, causal, key_mask: None };
+    for causal in [false, true] {
+        // Two clips of two images share a context; 72 pixels are more than one tile of queries.
+        for (h, w) in [(3, 2), (9, 8)] {
+            let tokens = h * w;
+            let all =
+                [var(&mut r, &[h, w, 4, 3 * c]), var(&mut r, &[2, 3, 2 * c]), var(&mut r, &[heads, tokens, tokens])];
+            let options = options(Sequences::Space, causal);
+            check("space", &all[..1], |v| attention(&v[0], None, None, &options));
+            check("space with context", &all[..2], |v| attention(&v[0], Some(&v[1]), None, &options));
+            check("space with both", &all, |v| attention(&v[0], Some(&v[1]), Some(&v[2]), &options));
+        }
+        let time = [var(&mut r, &[2, 3, 10, 3 * c]), var(&mut r, &[heads, 5, 5])];
+        let frames = options(Sequences::Frames(5), causal);
+        check("frames", &time[..1], |v| attention(&v[0], None, None, &frames));
+        check("frames with bias", &time, |v| attention(&v[0], None, Some(&v[1]), &frames));
+        let mask = Tensor::new(&[[1f32, 1., 0., 1.], [1., 0., 0., 0.]], &Device::Cpu).unwrap();
+        let rows = [var(&mut r, &[2, 4, 3 * c]), var(&mut r, &[2, 3, 2 * c]), var(&mut r, &[heads, 4, 4])];
+        for key_mask in [None, Some(mask)] {
+            let options = AttentionOptions { key_mask, ..options(Sequences::Rows, causal) };
+            check("rows", &rows[..1], |v| attention(&v[0], None, None, &options));
+            check("rows with both", &rows, |v| attention(&v[0], Some(&v[1]), Some(&v[2]), &options));
+        }
+    }
+}
+
+#[test]
+fn a_weight_changed_in_place_is_packed_anew() {
+    let mut r = Random(10);
+    let (x, w, other) = (r.tensor(&[5, 20]), var(&mut r, &[7, 20]), r.tensor(&[7, 20]));
+    let version = Arc::new(AtomicU64::new(0));
+    let weight = Weight::new(w.as_tensor().clone(), version.clone());
+    let before = values(&linear(&x, &weight, None).unwrap());
+    w.set(&other).unwrap();
+    version.fetch_add(1, Ordering::AcqRel);
+    let after = values(&linear(&x, &weight, None).unwrap());
+    assert_ne!(before, after);
+    assert_eq!(after, values(&linear(&x, &Weight::fixed(other), None).unwrap()));
+}
+
+/// A backward pass computes in the precision of its forward, wherever it is called.
+#[test]
+fn backward_keeps_the_precision_of_its_forward() {
+    let mut r = Random(11);
+    let (x, w) = (var(&mut r, &[9, 40]), var(&mut r, &[33, 40]));
+    let weight = Weight::fixed(w.as_tensor().clone());
+    let gradient = |inside: Precision, outside: Precision| {
+        let y = with_precision(inside, || linear(&x, &weight, None)).unwrap();
+        let scale = Tensor::arange(0f32, 33., &Device::Cpu).unwrap();
+        let loss = y.broadcast_mul(&scale).unwrap().sum_all().unwrap();
+        let gradients = with_precision(outside, || loss.backward()).unwrap();
+        [values(gradients.get(&x).unwrap()), values(gradients.get(&w).unwrap())]
+    };
+    let rounded = gradient(Precision::Bf16, Precision::F32);
+    assert_eq!(rounded, gradient(Precision::Bf16, Precision::Bf16));
+    assert_ne!(rounded, gradient(Precision::F32, Precision::Bf16));
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let mut r = Random(8);
+    let x = var(&mut r, &[9, 9, 5, 40]);
+    let (w, t) = (var(&mut r, &[48, 40, 3, 3]), var(&mut r, &[48, 48, 3]));
+    let ss = var(&mut r, &[1, 96]);
+    let run = || {
+        let y = conv2d(&x, &Weight::fixed(w.as_tensor().clone()), None, 1, 1)?;
+        let y = temporal_conv(&y, &Weight::fixed(t.as_tensor().clone()), None, 5)?;
+        let y = group_norm(&y, &ss, 8, 1e-5, true)?;
+        let options = AttentionOptions { heads: 2, sequences: Sequences::Space, causal: false, key_mask: None };
+        let y = attention(&y, None, None, &options)?;
+        let grads = y.sum_all()?.backward()?;
+        let mut all = y.flatten_all()?.to_vec1::<f32>()?;
+        for v in [&x, &w, &t, &ss] {
+            all.extend(grads.get(v).expect("a gradient").flatten_all()?.to_vec1::<f32>()?);
+        }
+        Result::Ok(all)
+    };
+    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run).unwrap();
+    assert_eq!(with(1), with(2));
+    assert_eq!(with(1), with(3));
+}

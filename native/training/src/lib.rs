@@ -1,0 +1,10 @@
+//! Optimiser, moving average, objectives and the data-parallel training step.
+
+mod checkpoint;
+pub mod objective;
+pub mod objectives_text;
+pub mod optimizer;
+mod trainer;
+
+pub use checkpoint::CheckpointError;
+pub use trainer::{Rate, StepOptions, StepResult, Trainer};

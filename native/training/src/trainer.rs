@@ -1,0 +1,334 @@
+//! One step of training, data-parallel: each worker thread runs its share of the batch forward, the loss is taken of
+//! all outputs together, each worker runs its share backward, and the summed gradients move the weights.
+//!
+//! Workers of one thread each beat threads inside an operation: most operations between the products are memory-bound
+//! and single-threaded.
+
+use crate::objective::Objective;
+use crate::optimizer::{AdamW, Moments, Update};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use kinora_kernels::Precision;
+use kinora_networks::network::Network;
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Backpropagation recurses over the graph of a whole network.
+const STACK: usize = 64 << 20;
+
+/// Networks in training, with the state of their optimiser.
+pub struct Trainer {
+    pub(crate) networks: Vec<Arc<Network>>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) steps: u64,
+    workers: Vec<ThreadPool>,
+}
+
+/// One parameter of one network.
+pub(crate) struct Slot {
+    pub network: usize,
+    pub name: String,
+    pub value: Tensor,
+    pub moments: Moments,
+}
+
+/// A factor on the learning rate of the parameters whose names contain a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rate {
+    /// The text; the last entry that matches counts.
+    pub name_contains: String,
+    /// The factor; 0 leaves the parameters as they are.
+    pub scale: f64,
+}
+
+/// How a step is done.
+#[derive(Clone, Debug)]
+pub struct StepOptions {
+    /// The arithmetic of the networks; sums, statistics and weights are f32 in both.
+    pub precision: Precision,
+    /// The optimiser's constants.
+    pub adamw: AdamW,
+    /// Factors on its learning rate.
+    pub rates: Vec<Rate>,
+    /// The largest norm of the whole gradient; a longer one is scaled down to it.
+    pub clip: Option<f64>,
+    /// Decay of the moving average, 0 to 1.
+    pub ema_decay: f64,
+}
+
+/// What a step saw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepResult {
+    /// The weighted sum of the losses.
+    pub loss: f64,
+    /// Each objective's loss, unweighted.
+    pub losses: Vec<f64>,
+    /// Norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Whether the loss or the gradient was not finite; then nothing has changed.
+    pub skipped: bool,
+}
+
+/// A worker's share of a call: what it gave, with the graph behind it.
+struct Part {
+    objective: usize,
+    call: usize,
+    output: Tensor,
+}
+
+impl Trainer {
+    /// A trainer of networks whose parameters are trainable, with `workers` threads and optionally a moving average.
+    ///
+    /// # Errors
+    /// There are no networks or workers, or the threads cannot be had.
+    pub fn new(networks: Vec<Arc<Network>>, workers: usize, ema: bool) -> Result<Self> {
+        if networks.is_empty() || workers == 0 {
+            bail!("a trainer needs networks and workers, not {} and {workers}", networks.len());
+        }
+        let mut slots = Vec::new();
+        for (network, owner) in networks.iter().enumerate() {
+            for (name, value) in owner.parameters().tensors() {
+                if !value.is_variable() {
+                    bail!("network {network} is not trainable: make or load it as trainable");
+                }
+                let moments = with_values(&value, |values| Ok(Moments::new(values, ema)))?;
+                slots.push(Slot { network, name, value, moments });
+            }
+        }
+        let pool = |_| ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build();
+        let workers = (0..workers).map(pool).collect::<std::result::Result<_, _>>();
+        Ok(Self { networks, slots, steps: 0, workers: workers.map_err(candle_core::Error::wrap)? })
+    }
+
+    /// Number of worker threads.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Updates done so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One update. `check` is called between blocks of the networks, from worker threads, and stops the step by
+    /// failing; then nothing has changed.
+    ///
+    /// # Errors
+    /// Inputs that do not fit a network or each other, or what `check` gave.
+    pub fn step(
+        &mut self,
+        objectives: &[Objective],
+        options: &StepOptions,
+        check: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<StepResult> {
+        if objectives.is_empty() {
+            bail!("a step needs at least one objective");
+        }
+        let parts = self.forward(objectives, options.precision, check)?;
+        let mut losses = Vec::new();
+        let mut gradients = HashMap::new();
+        for (i, objective) in objectives.iter().enumerate() {
+            let outputs = (0..objective.calls.len()).map(|call| {
+                let of_call = |part: &&Part| part.objective == i && part.call == call;
+                let rows: Vec<_> = parts.iter().flatten().filter(of_call).map(|part| part.output.detach()).collect();
+                Tensor::cat(&rows, 0)
+            });
+            let (loss, of_outputs) = objective.evaluate(&outputs.collect::<Result<Vec<_>>>()?)?;
+            losses.push(loss);
+            gradients.extend(of_outputs.into_iter().enumerate().map(|(call, gradient)| ((i, call), gradient)));
+        }
+        let loss = losses.iter().zip(objectives).map(|(loss, objective)| loss * objective.weight).sum::<f64>();
+        if !loss.is_finite() {
+            return Ok(StepResult { loss, losses, gradient_norm: f64::NAN, skipped: true });
+        }
+        let stores = self.backward(parts, &gradients)?;
+        check()?;
+        let (gradient_norm, skipped) = self.update(&stores, options)?;
+        Ok(StepResult { loss, losses, gradient_norm, skipped })
+    }
+
+    /// Runs every call, its samples spread over the workers in order: the parts of each worker.
+    fn forward(
+        &self,
+        objectives: &[Objective],
+        precision: Precision,
+        check: &(dyn Fn() -> Result<()> + Sync),
+    ) -> Result<Vec<Vec<Part>>> {
+        let mut batches = Vec::new();
+        for (objective, Objective { calls, .. }) in objectives.iter().enumerate() {
+            for (call, what) in calls.iter().enumerate() {
+                if what.network >= self.networks.len() {
+                    bail!("there is no network {}: the trainer has {}", what.network, self.networks.len());
+                }
+                batches.push((objective, call, what, what.inputs.batch()?));
+            }
+        }
+        self.on_workers(|worker| {
+            let mut parts = Vec::new();
+            for &(objective, call, what, batch) in &batches {
+                let (start, end) = (batch * worker / self.workers.len(), batch * (worker + 1) / self.workers.len());
+                if start == end {
+                    continue;
+                }
+                let inputs = what.inputs.rows(start, end - start)?;
+                let outputs = self.networks[what.network].forward(&inputs, precision, &|| check())?;
+                let Some(output) = outputs.get(what.output.as_str()) else {
+                    let names: Vec<_> = outputs.keys().copied().collect();
+                    bail!("network {} gives {}, not {:?}", what.network, names.join(", "), what.output);
+                };
+                parts.push(Part { objective, call, output: output.clone() });
+            }
+            Ok(parts)
+        })
+    }
+
+    /// The gradients of each worker's share.
+    fn backward(
+        &self,
+        parts: Vec<Vec<Part>>,
+        gradients: &HashMap<(usize, usize), Tensor>,
+    ) -> Result<Vec<Option<GradStore>>> {
+        let mut starts = HashMap::new();
+        let mut shares = Vec::new();
+        for worker in parts {
+            let mut share = Vec::new();
+            for Part { objective, call, output } in worker {
+                let start = starts.entry((objective, call)).or_insert(0);
+                let rows = output.dim(0)?;
+                share.push((output, gradients[&(objective, call)].narrow(0, *start, rows)?));
+                *start += rows;
+            }
+            shares.push(Mutex::new(share));
+        }
+        self.on_workers(|worker| {
+            let share = std::mem::take(&mut *shares[worker].lock().expect("no panic while held"));
+            // The slope of this sum in the output is the gradient of the loss.
+            let mut sum: Option<Tensor> = None;
+            for (output, gradient) in share {
+                let part = (output * gradient.contiguous()?)?.sum_all()?;
+                sum = Some(match sum {
+                    Some(sum) => (sum + part)?,
+                    None => part,
+                });
+            }
+            sum.map(|sum| sum.backward()).transpose()
+        })
+    }
+
+    /// Runs `work` on every worker at once.
+    fn on_workers<R: Send>(&self, work: impl Fn(usize) -> Result<R> + Sync) -> Result<Vec<R>> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let running: Vec<_> = self
+                .workers
+                .iter()
+                .enumerate()
+                .map(|(worker, pool)| scope.spawn(move || pool.install(|| work(worker))))
+                .collect();
+            running
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        })
+    }
+
+    /// Sums the workers' gradients, clips them and moves the weights: the norm, and whether it was not finite.
+    fn update(&mut self, stores: &[Option<GradStore>], options: &StepOptions) -> Result<(f64, bool)> {
+        let sums: Vec<Option<Vec<f32>>> = self
+            .slots
+            .par_iter()
+            .map(|slot| {
+                let mut sum: Option<Vec<f32>> = None;
+                for gradient in stores.iter().flatten().filter_map(|store| store.get(&slot.value)) {
+                    with_values(gradient, |gradient| {
+                        match &mut sum {
+                            None => sum = Some(gradient.to_vec()),
+                            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
+                        }
+                        Ok(())
+                    })?;
+                }
+                Ok(sum)
+            })
+            .collect::<Result<_>>()?;
+        let square = |sum: &Option<Vec<f32>>| {
+            let blocks = sum.iter().flat_map(|sum| sum.chunks(4096));
+            blocks.map(|block| f64::from(block.iter().map(|value| value * value).sum::<f32>())).sum::<f64>()
+        };
+        let norm = sums.iter().map(square).sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return Ok((norm, true));
+        }
+        self.steps += 1;
+        let gradient_scale = options.clip.map_or(1.0, |clip| (clip / norm.max(1e-12)).min(1.0)) as f32;
+        for (slot, gradient) in self.slots.iter_mut().zip(sums) {
+            let rate = options.rates.iter().rev().find(|rate| slot.name.contains(&rate.name_contains));
+            let mut adamw = options.adamw;
+            adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
+            if slot.value.rank() < 2 {
+                adamw.weight_decay = 0.0;
+            }
+            let update = Update { adamw, step: self.steps, gradient_scale, ema_decay: options.ema_decay as f32 };
+            let Some(gradient) = gradient else { continue };
+            if adamw.learning_rate == 0.0 {
+                continue;
+            }
+            slot.value.inplace_op1(&Move { update, gradient, moments: Mutex::new(&mut slot.moments) })?;
+        }
+        for network in &self.networks {
+            network.parameters().touch();
+        }
+        Ok((norm, false))
+    }
+
+    /// A copy of a network for inference: with the averaged weights, or the current ones where no average is kept.
+    ///
+    /// # Errors
+    /// There is no such network.
+    pub fn averaged(&self, network: usize) -> Result<Network> {
+        let Some(owner) = self.networks.get(network) else {
+            bail!("there is no network {network}: the trainer has {}", self.networks.len());
+        };
+        let mut values = HashMap::new();
+        for slot in self.slots.iter().filter(|slot| slot.network == network) {
+            let value = match &slot.moments.ema {
+                Some(ema) => Tensor::from_slice(ema, slot.value.shape(), slot.value.device())?,
+                None => slot.value.copy()?.detach(),
+            };
+            values.insert(slot.name.clone(), value);
+        }
+        owner.with_values(values)
+    }
+}
+
+/// Runs `work` on the values of a contiguous f32 tensor.
+pub(crate) fn with_values<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => work(&storage.as_slice::<f32>()?[layout.start_offset()..][..tensor.elem_count()]),
+        _ => bail!("training runs in main memory"),
+    }
+}
+
+/// An update of a parameter's values where they lie.
+struct Move<'a> {
+    update: Update,
+    gradient: Vec<f32>,
+    moments: Mutex<&'a mut Moments>,
+}
+
+impl InplaceOp1 for Move<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let CpuStorage::F32(values) = storage else { bail!("weights are f32") };
+        let values = &mut values[layout.start_offset()..][..self.gradient.len()];
+        self.update.apply(values, &self.gradient, &mut self.moments.lock().expect("no panic while held"));
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+// deno-lint-ignore-file no-console
+/**
+ * Builds the native library; arguments are passed on to cargo.
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+
+const INSTALL = Deno.build.os === "windows"
+  ? "winget install Rustlang.Rustup"
+  : "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"$HOME/.cargo/env\"";
+
+/** The folder of the Cargo workspace. */
+export const NATIVE: string = fileURLToPath(new URL("../native", import.meta.url));
+
+/** Whether cargo is on the path. */
+export async function hasCargo(): Promise<boolean> {
+  try {
+    return (await new Deno.Command("cargo", { args: ["--version"], stdout: "null", stderr: "null" }).output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/**
+ * Builds the native library. Cargo's progress goes to stderr, nothing to stdout.
+ *
+ * @param args Further arguments of `cargo build`.
+ * @param note What is said before it begins.
+ * @returns The exit code.
+ */
+export async function build(args: readonly string[] = [], note?: string): Promise<number> {
+  if (!await hasCargo()) {
+    console.error(`kinora: The native library is built with Rust, which is not here. To get it (https://rustup.rs):
+
+    ${INSTALL}
+
+Then run the command again.`);
+    return 1;
+  }
+  if (note !== undefined) console.error(note);
+  const cargo = new Deno.Command("cargo", {
+    args: ["build", "--release", "--package", "kinora-abi", ...args],
+    cwd: NATIVE,
+    stdin: "null",
+    stdout: "null",
+  });
+  return (await cargo.spawn().status).code;
+}
+
+if (import.meta.main) Deno.exit(await build(Deno.args));

@@ -1,0 +1,138 @@
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { KinoraError } from "../../ffi/errors.ts";
+import { libraryInfo } from "../../ffi/library.ts";
+import { Tensor } from "../../ffi/tensor.ts";
+import { Cascade } from "../../lib/cascade/cascade.ts";
+import { trainedFps } from "../../lib/cascade/decoder.ts";
+import { knownFrames, maskedInput } from "../../lib/cascade/interpolation.ts";
+import { AUGMENTATION_STEP, noiseStream, STAGES } from "../../lib/cascade/stage.ts";
+import { enlargedFrames } from "../../lib/cascade/super_resolution.ts";
+import { frameWindows } from "../../lib/cascade/windows.ts";
+import { withTinyModel } from "./tiny_model.ts";
+
+await libraryInfo();
+
+/** Frames of plain colour: frame k has the value (k + 1) / 100. */
+async function plainFrames(count: number, size = 2): Promise<Tensor> {
+  const pixels = size * size * 3;
+  const values = new Float32Array(count * pixels).map((_, index) => (Math.floor(index / pixels) + 1) / 100);
+  return await Tensor.create([1, count, size, size, 3], values);
+}
+
+/** The first number of each frame. */
+async function firsts(frames: Tensor): Promise<number[]> {
+  const [, count = 0] = frames.shape;
+  const values = await frames.read();
+  const pixels = values.length / count;
+  return Array.from({ length: count }, (_, frame) => Math.round((values[frame * pixels] ?? NaN) * 100));
+}
+
+Deno.test("the random streams of all stages and steps differ", () => {
+  const streams = new Set<number>();
+  const steps = [0, 1, 1000, AUGMENTATION_STEP];
+  for (const stage of STAGES) for (const step of steps) streams.add(noiseStream(stage, step));
+  assertEquals(streams.size, STAGES.length * steps.length);
+  for (const stream of streams) assert(stream > 0 && stream < 2 ** 32);
+});
+
+Deno.test("knownFrames() puts the known frames in their places and zeros elsewhere", async () => {
+  using frames = await plainFrames(16);
+  const [first, second] = frameWindows(16, 2);
+  assert(first !== undefined && second !== undefined);
+  using one = await knownFrames(frames, undefined, first);
+  assertEquals(await firsts(one), [1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0]);
+  using end = await plainFrames(1);
+  using marked = await Tensor.combine([{ tensor: end, scale: 77 }]);
+  using two = await knownFrames(frames, marked, second);
+  assertEquals(await firsts(two), [77, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15, 0, 16]);
+  await assertRejects(() => knownFrames(frames, undefined, second), KinoraError, "needs the end");
+});
+
+Deno.test("maskedInput() adds a channel that is 1 where a frame is masked", async () => {
+  using frames = await plainFrames(16);
+  const [window] = frameWindows(16, 5);
+  assert(window !== undefined);
+  using known = await knownFrames(frames, undefined, window);
+  using input = await maskedInput(known, window);
+  assertEquals(input.shape, [1, 16, 2, 2, 4]);
+  using mask = await input.gather(4, [3]);
+  const masked = [0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 0];
+  assertEquals([...await mask.read()], masked.flatMap((value) => [value, value, value, value]));
+  using colours = await input.gather(4, [0, 1, 2]);
+  assertEquals(await colours.read(), await known.read());
+});
+
+Deno.test("trainedFps() is the nearest rate the network knows", () => {
+  const range = { least: 4, most: 24 };
+  assertEquals([1, 4, 8.5, 24, 40].map((fps) => trainedFps(fps, range)), [4, 4, 8.5, 24, 24]);
+  for (const fps of [0, -1, NaN, Infinity]) assertThrows(() => trainedFps(fps, range), KinoraError, "above 0");
+});
+
+Deno.test("enlargedFrames() adds the same noise to all frames, in range", async () => {
+  using frames = await plainFrames(3, 4);
+  using still = await frames.gather(1, [0, 0, 0]);
+  const options = { size: 8, seeds: [3], stream: 9 };
+  using noisy = await enlargedFrames(still, { ...options, level: 0.5 });
+  assertEquals(noisy.shape, [1, 3, 8, 8, 3]);
+  const values = await noisy.read();
+  assertEquals(values.slice(0, 192), values.slice(192, 384));
+  assert(values.every((value) => Math.abs(value) <= 1));
+  using clean = await enlargedFrames(still, { ...options, level: 0 });
+  assertNotEquals(await clean.read(), values);
+  for (const value of await clean.read()) assert(Math.abs(value - 0.01) < 1e-6);
+  await assertRejects(() => enlargedFrames(still, { ...options, level: 2 }), KinoraError, "from 0 to 1");
+});
+
+Deno.test("stages work alone: batches are the samples one by one, chunks the frames all at once", () =>
+  withTinyModel(async (folder) => {
+    using cascade = await Cascade.load(folder, { precision: "f32" });
+    const [tower, prior] = [await cascade.stage("text"), await cascade.stage("prior")];
+    using both = await tower.encode(["two birds", "a butterfly"]);
+    using single = await tower.encode(["a butterfly"]);
+    using embeddings = await prior.sample(both, { seeds: [1, 2] });
+    using embedding = await prior.sample(single, { seeds: [2] });
+    assertEquals([...embeddings.shape, ...embedding.shape], [2, 8, 1, 8]);
+    const close = (a: Float32Array, b: Float32Array): void => {
+      assertEquals(a.length, b.length);
+      a.forEach((value, index) => assert(Math.abs(value - (b[index] ?? NaN)) < 1e-4, `number ${index}`));
+    };
+    close((await embeddings.read()).slice(8), await embedding.read());
+
+    const decoder = await cascade.stage("decoder");
+    using videos = await decoder.sample(embeddings, { seeds: [1, 2], frames: 3 });
+    using video = await decoder.sample(embedding, { seeds: [2], frames: 3 });
+    close((await videos.read()).slice(3 * 8 * 8 * 3), await video.read());
+
+    const interpolation = await cascade.stage("interpolation");
+    using many = await interpolation.sample(videos, embeddings, { seeds: [1, 2], skip: 4, fps: 8 });
+    assertEquals(many.shape, [2, 9, 8, 8, 3]);
+
+    const high = await cascade.stage("sr-high");
+    using whole = await high.sample(many, { seeds: [1, 2], chunk: 0 });
+    using parts = await high.sample(many, { seeds: [1, 2], chunk: 2 });
+    assertEquals(whole.shape, [2, 9, 48, 48, 3]);
+    assertEquals(await parts.read(), await whole.read());
+
+    const low = await cascade.stage("sr-low");
+    await assertRejects(() => low.sample(video, { seeds: [1], chunk: 2 }), KinoraError, "sees all frames together");
+    await assertRejects(() => low.sample(video, { seeds: [1, 2] }), KinoraError, "one seed for each of 1 samples");
+    await assertRejects(() => decoder.sample(embedding, { seeds: [1], frames: 0 }), KinoraError, "frames must be");
+  }));
+
+Deno.test("of several candidates the prior keeps the one closest to the text", () =>
+  withTinyModel(async (folder) => {
+    using cascade = await Cascade.load(folder, { precision: "f32" });
+    const [tower, prior] = [await cascade.stage("text"), await cascade.stage("prior")];
+    using text = await tower.encode(["two birds", "a butterfly"]);
+    const cosines = async (candidates: number): Promise<number[]> => {
+      using drawn = await prior.sample(text, { seeds: [4, 5], guidance: 1, candidates });
+      using products = await Tensor.matmul(text.embedding, drawn);
+      const [a = NaN, , , d = NaN] = await products.read();
+      return [a, d];
+    };
+    const [one, few, many] = [await cosines(1), await cosines(2), await cosines(6)];
+    for (const text of [0, 1]) {
+      assert((few[text] ?? NaN) >= (one[text] ?? NaN) - 1e-5);
+      assert((many[text] ?? NaN) >= (few[text] ?? NaN) - 1e-5);
+    }
+  }));

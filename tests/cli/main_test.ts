@@ -1,0 +1,99 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { libraryInfo } from "../../ffi/library.ts";
+import { runCommand } from "../../lib/cli/main.ts";
+import { VERSION } from "../../lib/version.ts";
+
+await libraryInfo();
+
+/** Runs a command in this process. */
+async function run(
+  ...args: string[]
+): Promise<{ code: number; out: string; notes: string[] }> {
+  const [out, notes]: [string[], string[]] = [[], []];
+  const streams = {
+    out: (line: string): void => void out.push(line),
+    note: (line: string): void => void notes.push(line),
+    interactive: false,
+  };
+  const code = await runCommand(args, streams, new AbortController().signal);
+  return { code, out: out.join("\n"), notes };
+}
+
+Deno.test("--help and --version answer on stdout", async () => {
+  const help = await run("--help");
+  assertEquals([help.code, help.notes], [0, []]);
+  for (const verb of ["generate", "train", "data", "doctor"]) {
+    assertStringIncludes(help.out, `\n  ${verb} `);
+  }
+  assertEquals(await run("--version"), {
+    code: 0,
+    out: `kinora ${VERSION}`,
+    notes: [],
+  });
+  for (
+    const args of [["generate", "--help"], ["help", "generate"], [
+      "generate",
+      "a butterfly",
+      "-h",
+    ]]
+  ) {
+    const { code, out } = await run(...args);
+    assertEquals(code, 0);
+    assertStringIncludes(out, "Usage: kinora generate PROMPT");
+    assertStringIncludes(
+      out,
+      "--until prior|decoder|interpolation|sr-low|sr-high",
+    );
+  }
+});
+
+Deno.test("without a verb, or with an unknown one, the exit code is 2", async () => {
+  const none = await run();
+  assertEquals(none.code, 2);
+  assertStringIncludes(none.out, "Usage: kinora VERB");
+  const typo = await run("genrate", "a butterfly");
+  assertEquals([typo.code, typo.out], [2, ""]);
+  assertEquals(typo.notes, [
+    'kinora: Unknown verb "genrate"; did you mean generate?',
+  ]);
+  const inherited = await run("toString");
+  assertEquals(inherited.code, 2);
+});
+
+Deno.test("a refused request is one line on stderr and nothing on stdout", async () => {
+  const cases: string[][] = [
+    ["generate"],
+    ["generate", ""],
+    ["generate", "x".repeat(10_000)],
+    ["generate", "a", "butterfly"],
+    ["generate", "a butterfly", "--colour", "red"],
+    ["generate", "a butterfly", "--frames", "17"],
+    ["generate", "a butterfly", "--seed", "-1"],
+    ["generate", "a butterfly", "--fps", "0"],
+    ["generate", "a butterfly", "--size", "100"],
+    ["generate", "a butterfly", "--steps", "0"],
+    ["generate", "a butterfly", "--guidance", "x"],
+    ["generate", "a butterfly", "--until", "sr"],
+    ["generate", "a butterfly", "--out", "a.avi"],
+    ["generate", "a butterfly", "--until", "prior", "--out", "a.gif"],
+    ["generate", "a butterfly", "--model", "/nowhere"],
+    ["generate", "a butterfly", "--until", "decoder", "--size", "256"],
+    ["generate", "--prompts", "/nowhere", "--out", "out"],
+    ["generate", "--prompts", "mod.ts"],
+    ["generate", "a butterfly", "--prompts", "mod.ts"],
+    ["doctor", "now"],
+  ];
+  for (const args of cases) {
+    const { code, out, notes } = await run(...args);
+    assertEquals(
+      [code, out, notes.length],
+      [2, "", 1],
+      args.join(" ").slice(0, 80),
+    );
+    assert(
+      notes[0]?.startsWith("kinora: ") && !notes[0].includes("\n") &&
+        notes[0].length < 300,
+      notes[0],
+    );
+  }
+});
