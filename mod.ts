@@ -57,6 +57,7 @@ export * from "./lib/video.ts";
 export * from "./lib/cascade/cascade.ts";
 export * from "./lib/cascade/decoder.ts";
 export * from "./lib/cascade/interpolation.ts";
+export * from "./lib/cascade/json_fields.ts";
 export * from "./lib/cascade/model_files.ts";
 export * from "./lib/cascade/model_index.ts";
 export * from "./lib/cascade/network_stage.ts";
@@ -68,6 +69,8 @@ export * from "./lib/cascade/super_resolution.ts";
 export * from "./lib/cascade/text.ts";
 export * from "./lib/cascade/windows.ts";
 
+export * from "./lib/data/dataset_index.ts";
+
 export * from "./lib/diffusion/ddim.ts";
 export * from "./lib/diffusion/ddpm.ts";
 export * from "./lib/diffusion/guidance.ts";
@@ -76,3 +79,21 @@ export * from "./lib/diffusion/prediction.ts";
 export * from "./lib/diffusion/sample.ts";
 export * from "./lib/diffusion/sampler.ts";
 export * from "./lib/diffusion/timesteps.ts";
+
+export * from "./lib/training/augmentation.ts";
+export * from "./lib/training/captions.ts";
+export * from "./lib/training/clip_sampling.ts";
+export * from "./lib/training/diffusion_batch.ts";
+export * from "./lib/training/embeddings.ts";
+export * from "./lib/training/fps_curriculum.ts";
+export * from "./lib/training/frame_masks.ts";
+export * from "./lib/training/learning_rate.ts";
+export * from "./lib/training/measures.ts";
+export * from "./lib/training/model_folder.ts";
+export * from "./lib/training/random.ts";
+export * from "./lib/training/recipe.ts";
+export * from "./lib/training/run_stage.ts";
+export * from "./lib/training/sheets.ts";
+export * from "./lib/training/stage_training.ts";
+export * from "./lib/training/train_recipe.ts";
+export * from "./lib/training/training_data.ts";

@@ -95,7 +95,7 @@ export interface OptimizerSettings {
 /** Weights that learn at another rate. */
 export interface LearningRateScale {
   /** A part of the names of the weights; of several entries that match, the last counts. */
-  readonly prefix: string;
+  readonly namesWith: string;
   /** What the learning rate is multiplied with; 0 freezes them. */
   readonly scale: number;
 }
@@ -181,7 +181,7 @@ export class Trainer extends NativeObject {
         objectives: objectives.map(wireObjective),
         precision,
         optimizer: { learning_rate: learningRate, beta1, beta2, epsilon, weight_decay: weightDecay },
-        rates,
+        rates: rates?.map(({ namesWith, scale }) => ({ names_with: namesWith, scale })),
         clip,
         ema_decay: emaDecay,
       },

@@ -12,6 +12,8 @@ export class JsonFields {
   readonly #read = new Set<string>();
 
   /**
+   * Begins to read an object.
+   *
    * @param value The parsed JSON.
    * @param where What it is called in messages, for example `model_index.json stages.prior`.
    * @throws {KinoraError} `bad-file` when the value is not an object.

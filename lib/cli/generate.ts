@@ -105,7 +105,7 @@ export const command: Command = {
     const out = values.out ?? `${slug(prompt)}${extension(request)}`;
     checkOut(out, request);
     using cascade = await openCascade(values);
-    cascade.plan(request);
+    checkRate(out, cascade.plan(request).outputFps);
     await checkWritable(out);
     const report = await generateOne(cascade, { prompt, seed: values.seed ?? 0, request, out }, io);
     io.out(values.json ? JSON.stringify(report) : `Wrote ${report.out}: ${described(report)}`);
@@ -244,6 +244,18 @@ function checkOut(out: string, request: RunRequest): void {
   if (!out.toLowerCase().endsWith(".safetensors")) {
     throw new KinoraError("refused", `Cannot write "${out}": with --until prior the name must end with .safetensors`);
   }
+}
+
+/** The frames a second that a GIF can show: its delays are hundredths of a second. */
+const MOST_GIF_FPS = 100;
+
+/** Checks that a file of this name can play as fast as the video does. */
+export function checkRate(out: string, fps: number): void {
+  if (!out.toLowerCase().endsWith(".gif") || fps <= MOST_GIF_FPS) return;
+  throw new KinoraError(
+    "refused",
+    `A GIF plays at most ${MOST_GIF_FPS} frames a second, not ${fps}: give a lower --fps, or --out with .png`,
+  );
 }
 
 function described(report: GenerateReport): string {

@@ -9,6 +9,7 @@ import { fileSha256 } from "../cascade/model_files.ts";
 import { writeTextWhole } from "../video.ts";
 import type { CommandIo } from "./command.ts";
 import {
+  checkRate,
   extension,
   generateOne,
   type GenerateReport,
@@ -45,7 +46,7 @@ export async function generateBatch(file: string, values: GenerateValues, io: Co
   const prompts = await readPrompts(file);
   const request = runRequest(values);
   using cascade = await openCascade(values);
-  cascade.plan(request);
+  checkRate(extension(request), cascade.plan(request).outputFps);
   const seed = values.seed ?? 0;
   await openFolder(folder, {
     format: "kinora-batch-1",

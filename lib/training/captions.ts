@@ -66,7 +66,11 @@ export class Captions {
   readonly #owners = new Map<string, Set<number>>();
   readonly #allOwners = new Map<string, Set<number>>();
 
-  /** @param concepts The concepts, in row order. */
+  /**
+   * Reads the concepts' words.
+   *
+   * @param concepts The concepts, in row order.
+   */
   constructor(concepts: readonly Concept[]) {
     this.#words = concepts.map(wordsOf);
     this.names = this.#words.map(({ names }) => names[0] ?? "");

@@ -97,6 +97,8 @@ export class PictureBank implements Disposable {
   }
 
   /**
+   * Makes a bank.
+   *
    * @param pictures Pictures (N, H, W, 3); they stay the caller's.
    * @param side Side that pictures are compared at, in pixels.
    */

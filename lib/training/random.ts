@@ -5,8 +5,8 @@
  * @module
  */
 
-/** The words of a Philox counter or output. */
-type Block = [number, number, number, number];
+/** Four whole numbers below 2^32: a counter or an output of {@linkcode philox}. */
+export type PhiloxBlock = [number, number, number, number];
 
 /**
  * One block of Philox4x32-10.
@@ -14,7 +14,10 @@ type Block = [number, number, number, number];
  * @param counter Four whole numbers below 2^32.
  * @param key Two whole numbers below 2^32.
  */
-export function philox(counter: readonly [number, number, number, number], key: readonly [number, number]): Block {
+export function philox(
+  counter: readonly [number, number, number, number],
+  key: readonly [number, number],
+): PhiloxBlock {
   let [a, b, c, d] = counter;
   let [k, l] = key;
   for (let round = 0; round < 10; round++) {
@@ -42,10 +45,12 @@ export class Draws {
   readonly #key: readonly [number, number];
   readonly #stage: number;
   readonly #step: number;
-  #block: Block = [0, 0, 0, 0];
+  #block: PhiloxBlock = [0, 0, 0, 0];
   #drawn = 0;
 
   /**
+   * Begins with the first number of the step.
+   *
    * @param seed The run's seed, 0 to 2^53 - 1.
    * @param stage The stage's number, 0 to 2^32 - 1.
    * @param step The step's number, 0 to 2^32 - 1.

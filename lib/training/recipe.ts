@@ -145,7 +145,7 @@ function trainingSettings(f: JsonFields): TrainingSettings {
     clip: f.number("clip", 1e-6, 1e6, 1),
     emaDecay: f.number("ema_decay", 0, 0.99999, 0.999),
     rates: f.objects("rates", true).map((rate) => {
-      const scale = { prefix: rate.text("names_with"), scale: rate.number("scale", 0, 1000) };
+      const scale = { namesWith: rate.text("names_with"), scale: rate.number("scale", 0, 1000) };
       rate.end();
       return scale;
     }),

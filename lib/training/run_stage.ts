@@ -22,10 +22,14 @@ import {
   type TrainedStage,
 } from "./stage_training.ts";
 import type { TrainingData } from "./training_data.ts";
+import { writeLossCurve } from "./loss_curve.ts";
 import { Log } from "./training_log.ts";
 
 /** Seconds of training from one checkpoint to the next. */
 const CHECKPOINT_SECONDS = 120;
+
+/** So many steps in a row without finite numbers: nothing more will come of it. */
+const MOST_SKIPPED = 50;
 
 /** What a run is told besides the recipe. */
 export interface StageRunOptions {
@@ -94,7 +98,7 @@ interface State {
  * @param recipe The stage's part of the recipe.
  * @param options Where, and how.
  * @throws {KinoraError} `not-found` when what the stage builds on is not there, `bad-file` when a checkpoint is damaged or
- * of other networks.
+ * of other networks, `failed` when the loss stays without finite numbers.
  */
 export async function runStage(recipe: NetworkRecipe, options: StageRunOptions): Promise<StageReport> {
   const folder = `${options.run}/${recipe.stage}`;
@@ -117,6 +121,7 @@ class StageRun {
   readonly #trainer: Trainer;
   readonly #state: State = { step: 0, seconds: 0, cpuSeconds: 0, evaluatedAt: 0, measures: {} };
   #log: Log | undefined;
+  #skipped = 0;
 
   constructor(
     recipe: NetworkRecipe,
@@ -206,6 +211,10 @@ class StageRun {
       clip: settings.clip,
       emaDecay: emaDecay(settings.emaDecay, state.step),
     });
+    this.#skipped = result.skipped ? this.#skipped + 1 : 0;
+    if (this.#skipped === MOST_SKIPPED) {
+      throw new KinoraError("failed", `${stage}: ${MOST_SKIPPED} steps in a row had a loss that is not finite`);
+    }
     const used = process.cpuUsage(cpu);
     state.step++;
     state.seconds += (performance.now() - from) / 1000;
@@ -263,6 +272,7 @@ class StageRun {
       }
     });
     await this.#options.model.writeIndex();
+    await writeLossCurve(`${this.#folder}/log.jsonl`, `${this.#folder}/loss.svg`, this.#recipe.stage);
     if (stopped) return;
     await this.#evaluate();
     // Once more, with the measures.

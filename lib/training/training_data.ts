@@ -6,7 +6,7 @@
 import { KinoraError } from "../../ffi/errors.ts";
 import { Store } from "../../ffi/store.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
-import { type Clip, type Concept, type DatasetIndex, INDEX_FORMAT } from "../data/dataset_index.ts";
+import { type Clip, type Concept, type DatasetIndex, readIndex } from "../data/dataset_index.ts";
 import { Captions } from "./captions.ts";
 
 /** The stores that stages read. */
@@ -44,35 +44,14 @@ export class TrainingData implements Disposable {
    * Opens a data set.
    *
    * @param folder The folder with `index.json`.
-   * @throws {KinoraError} `not-found` when there is none, `bad-file` when it is something else.
+   * @throws {KinoraError} `not-found` when there is none, `bad-file` when it is damaged or something else.
    */
   static async open(folder: string): Promise<TrainingData> {
-    const path = `${folder}/index.json`;
-    let text: string;
-    try {
-      text = await Deno.readTextFile(path);
-    } catch (cause) {
-      if (cause instanceof Deno.errors.NotFound || cause instanceof Deno.errors.NotADirectory) {
-        throw new KinoraError(
-          "not-found",
-          `There is no data set in "${folder}": it has no index.json. "kinora data" makes one`,
-          { cause },
-        );
-      }
-      throw new KinoraError("io", `Cannot read "${path}": ${(cause as Error).message}`, { cause });
-    }
-    let index: DatasetIndex;
-    try {
-      index = JSON.parse(text);
-    } catch (cause) {
-      throw new KinoraError("bad-file", `"${path}" is not JSON: ${(cause as Error).message}`, { cause });
-    }
-    if (index?.format !== INDEX_FORMAT || !Array.isArray(index.concepts) || index.concepts.length === 0) {
-      throw new KinoraError(
-        "bad-file",
-        `"${path}" is not the index of a data set: its format is not "${INDEX_FORMAT}"`,
-      );
-    }
+    const index = await readIndex(folder).catch((cause) => {
+      if (!(cause instanceof KinoraError && cause.code === "not-found")) throw cause;
+      throw new KinoraError("not-found", `There is no data set in "${folder}"; "kinora data" makes one`, { cause });
+    });
+    if (index.concepts.length === 0) throw new KinoraError("bad-file", `The data set in "${folder}" is empty`);
     return new TrainingData(folder, index);
   }
 
@@ -84,6 +63,18 @@ export class TrainingData implements Disposable {
   /** The clips. */
   get clips(): readonly Clip[] {
     return this.index.clips;
+  }
+
+  /** The clips that stages train on; of a small data set all. */
+  get seenClips(): readonly Clip[] {
+    const seen = this.clips.filter((_, index) => !heldOut(index));
+    return seen.length === 0 ? this.clips : seen;
+  }
+
+  /** The clips that no stage trains on, for measures; of a small data set all. */
+  get unseenClips(): readonly Clip[] {
+    const unseen = this.clips.filter((_, index) => heldOut(index));
+    return unseen.length === 0 ? this.clips : unseen;
   }
 
   /** Indices of the concepts that have no clip. */

@@ -127,9 +127,10 @@ export async function pictureObjective(
   const { data, model } = context;
   const { samples, draws, keep } = request;
   const decoder = model.settings("decoder");
-  const frames = data.clips.length === 0 ? 0 : Math.round(settings.frames * samples);
+  const seen = data.seenClips;
+  const frames = seen.length === 0 ? 0 : Math.round(settings.frames * samples);
   const stills = samples - frames;
-  const clips = draws.each(frames, () => draws.pick(data.clips));
+  const clips = draws.each(frames, () => draws.pick(seen));
   // Stills first, then frames.
   const concepts = [
     ...draws.each(stills, () => draws.below(data.concepts.length)),

@@ -147,7 +147,7 @@ class DecoderVideoTraining implements StageTraining {
     const { data, model } = this.#context;
     const { clipFrames, curriculum, ownEmbedding, embeddingNoise, drop } = this.#settings;
     const decoder = model.settings("decoder");
-    const clips = draws.several(data.clips, samples);
+    const clips = draws.several(data.seenClips, samples);
     const fps = clips.map(() => curriculumFps(decoder.fps_range, curriculum, { progress, uniform: draws.next() }));
     const rows = clips.map((clip, sample) =>
       clipRows(clip, { frames: clipFrames, fps: fps[sample] ?? decoder.fps, first: draws.below(clip.length) })

@@ -28,7 +28,7 @@ import {
   type StageTraining,
   type TrainedNetwork,
 } from "../stage_training.ts";
-import { heldOut, spread } from "../training_data.ts";
+import { spread } from "../training_data.ts";
 import { clipConditions, readCurriculum } from "./decoder_video.ts";
 import { requiredObject } from "./text_pair.ts";
 
@@ -82,10 +82,8 @@ class InterpolationTraining implements StageTraining {
     this.#settings = settings;
     this.#images = images;
     this.networks = [{ part: "interpolation", network }];
-    const { clips } = context.data;
-    this.#seen = clips.filter((_, index) => !heldOut(index));
-    const unseen = clips.filter((_, index) => heldOut(index));
-    this.#unseen = unseen.length === 0 ? clips : unseen;
+    this.#seen = context.data.seenClips;
+    this.#unseen = context.data.unseenClips;
   }
 
   async batch({ samples, progress, draws, keep }: BatchRequest): Promise<readonly Objective[]> {

@@ -11,7 +11,7 @@ import { Prior } from "../../cascade/prior.ts";
 import { TextTower } from "../../cascade/text.ts";
 import { UNSEEN_TEMPLATE } from "../captions.ts";
 import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
-import { ImageEmbeddings, inChunks } from "../embeddings.ts";
+import { encodeTexts, ImageEmbeddings, inChunks } from "../embeddings.ts";
 import { meanCosine, type Measures, recall } from "../measures.ts";
 import {
   type BatchRequest,
@@ -102,6 +102,8 @@ class PriorTraining implements StageTraining {
     const measures: Record<string, number> = {};
     for (const [name, template] of [["name", "{}"], ["unseen", UNSEEN_TEMPLATE]] as const) {
       const texts = concepts.map((concept) => template.replace("{}", data.captions.names[concept] ?? ""));
+      using said = await encodeTexts(this.#tower, texts);
+      measures[`${name}_text_cosine`] = await meanCosine(said, truth);
       using drawn = await inChunks(texts.length, async (rows) => {
         using encoding = await this.#tower.encode(rows.map((row) => texts[row] ?? ""), { signal });
         return await prior.sample(encoding, { seeds: evaluationSeeds(rows.length), signal });

@@ -115,7 +115,7 @@ class TextPairTraining implements StageTraining {
       logitScale: scale,
       labelSmoothing,
     }];
-    if (step % framePairs.every === 0 && data.clips.length > 1) {
+    if (step % framePairs.every === 0 && data.seenClips.length > 1) {
       const [one, other] = await this.#framePair(request);
       objectives.push({
         type: "contrastive",
@@ -147,7 +147,7 @@ class TextPairTraining implements StageTraining {
   /** Two frames of each of some clips, changed in different ways. */
   async #framePair({ draws, keep }: BatchRequest): Promise<[Tensor, Tensor]> {
     const { data } = this.#context;
-    const clips = draws.several(data.clips, this.#settings.framePairs.batch);
+    const clips = draws.several(data.seenClips, this.#settings.framePairs.batch);
     const rows = (): number[] => clips.map(({ start, length }) => start + draws.below(length));
     using first = await data.rows("clips64", rows());
     using second = await data.rows("clips64", rows());

@@ -111,12 +111,36 @@ impl Format {
     }
 }
 
+/// `c[row][32] = sum over taps and k of a * b`, plus the 32 values of `bias` unless it is null.
+///
+/// `rows` holds, for each tap, a pointer for each of the tile's rows to `lines` lines of k; `b` one [`PANEL_BLOCK`] for
+/// each line of each tap. Rows of `c` are `stride` values apart.
+pub(crate) type GatheredTile = unsafe fn(
+    taps: usize,
+    lines: usize,
+    rows: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+);
 /// `c[rows][32] = sum over k of a * b`, with `blocks` lines of k.
 ///
 /// `a` holds, for each block, one line a row; `b` one [`PANEL_BLOCK`] a block.
-pub(crate) type Tile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
-/// `c[16][32] += sum over k of a * b`; `a` holds, for each block, 16 lines: one for each k (or pair of k), 16 rows in a line.
-pub(crate) type WideTile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
+pub(crate) type PackedTile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
+/// `c[16][32] += sum over k of a * b`; `lines` points, for each block, to 16 lines: one for each k (or pair of k), 16 rows
+/// in a line.
+pub(crate) type WideTile = unsafe fn(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32);
+
+/// The product of a few rows with a panel.
+#[derive(Clone, Copy)]
+pub(crate) enum Tile {
+    /// Reads each row where it lies.
+    Gathered(GatheredTile),
+    /// Needs the rows of a tile side by side.
+    Packed(PackedTile),
+}
+
 /// Converts `lines` lines of f32 at `from` to packed lines `stride` bytes apart.
 pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8, stride: usize);
 /// One line of two rows of 16 f32, interleaved in pairs of bf16.
@@ -125,7 +149,7 @@ pub(crate) type Interleave = unsafe fn(even: *const f32, odd: *const f32, to: *m
 /// The tiles of one path in one format.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
-    /// Rows of [`Tile`].
+    /// Rows of the tile.
     pub rows: usize,
     pub tile: Tile,
     pub wide: WideTile,

@@ -22,6 +22,7 @@ mod simd;
 mod storage;
 mod taps;
 mod weight;
+mod weight_gradient;
 
 pub use activation::{geglu, gelu, silu};
 pub use attention::{AttentionOptions, Sequences, attention};

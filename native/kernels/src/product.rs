@@ -2,7 +2,7 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, isa, tiles};
+use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, isa, tiles};
 use crate::taps::Taps;
 use rayon::prelude::*;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -10,8 +10,8 @@ use std::cell::RefCell;
 
 /// Packed rows kept in the second-level cache while all panels pass over them.
 const ROW_BLOCK_BYTES: usize = 384 * 1024;
-/// Rows of k between two visits of a weight gradient's tile.
-const GRADIENT_ROWS: usize = 512;
+/// The most rows that a tile has, on any path.
+const MOST_ROWS: usize = 32;
 
 /// Zeroed bytes aligned to a cache line.
 pub(crate) struct Lines {
@@ -33,7 +33,7 @@ impl Lines {
         Self { data, bytes }
     }
 
-    fn at(&self, offset: usize) -> *mut u8 {
+    pub fn at(&self, offset: usize) -> *mut u8 {
         debug_assert!(offset < self.bytes);
         unsafe { self.data.add(offset) }
     }
@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// Runs `work` with this thread's reusable buffer of at least `bytes`; its content is whatever was left there.
-fn with_scratch<R>(bytes: usize, work: impl FnOnce(&Lines) -> R) -> R {
+pub(crate) fn with_scratch<R>(bytes: usize, work: impl FnOnce(&Lines) -> R) -> R {
     // Taken out while in use: a nested parallel call may run another task on this thread.
     let mut lines = SCRATCH.with(|scratch| scratch.replace(Lines::new(LINE)));
     if lines.bytes < bytes {
@@ -82,24 +82,42 @@ impl Panels {
     /// Packs `taps` x `k_per_tap` rows by `n` columns.
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
         let k = taps * k_per_tap;
-        let blocks = k.div_ceil(format.lane());
+        let lane = format.lane();
+        let blocks = k.div_ceil(lane);
         let panels = n.div_ceil(PANEL);
+        let tiles = tiles(isa, format);
         let lines = Lines::new(panels * blocks * PANEL_BLOCK);
-        for panel in 0..panels {
-            let columns = (n - panel * PANEL).min(PANEL);
-            let base = lines.at(panel * blocks * PANEL_BLOCK);
-            for column in 0..columns {
-                for tap in 0..taps {
-                    let from = tap * at.tap + (panel * PANEL + column) * at.n;
-                    for i in 0..k_per_tap {
-                        let (k, value) = (tap * k_per_tap + i, data[from + i * at.k]);
-                        unsafe {
-                            match format {
-                                Format::F32 => *base.cast::<f32>().add(k * PANEL + column) = value,
-                                Format::Bf16 => {
-                                    *base.cast::<u16>().add((k / 2 * PANEL + column) * 2 + k % 2) =
-                                        crate::isa::to_bf16(value);
-                                }
+        // A block is turned in the first-level cache: read along the columns, written along the lines.
+        let mut block_of_rows = [[0f32; PANEL]; 32];
+        for block in 0..blocks {
+            let first = block * lane;
+            let count = (k - first).min(lane);
+            let mut offsets = [0usize; 32];
+            for (i, offset) in offsets[..count].iter_mut().enumerate() {
+                *offset = (first + i) / k_per_tap * at.tap + (first + i) % k_per_tap * at.k;
+            }
+            block_of_rows[count..].fill([0.0; PANEL]);
+            for panel in 0..panels {
+                let columns = (n - panel * PANEL).min(PANEL);
+                for row in &mut block_of_rows[..count] {
+                    row[columns..].fill(0.0);
+                }
+                for column in 0..columns {
+                    let data = &data[(panel * PANEL + column) * at.n..];
+                    for (row, &offset) in block_of_rows.iter_mut().zip(&offsets[..count]) {
+                        row[column] = data[offset];
+                    }
+                }
+                let to = lines.at((panel * blocks + block) * PANEL_BLOCK);
+                match format {
+                    Format::F32 => unsafe { to.copy_from_nonoverlapping(block_of_rows.as_ptr().cast(), PANEL_BLOCK) },
+                    Format::Bf16 => {
+                        for (pair, rows) in block_of_rows.chunks_exact(2).enumerate() {
+                            for half in 0..2 {
+                                let [even, odd] = [&rows[0][half * 16..], &rows[1][half * 16..]];
+                                unsafe {
+                                    (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to.add((2 * pair + half) * LINE))
+                                };
                             }
                         }
                     }
@@ -107,6 +125,10 @@ impl Panels {
             }
         }
         Self { isa, format, k, n, blocks, lines }
+    }
+
+    fn at(&self, panel: usize) -> *const u8 {
+        self.lines.at(panel * self.blocks * PANEL_BLOCK)
     }
 }
 
@@ -120,44 +142,179 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     let threads = rayon::current_num_threads();
     let fair = rows.div_ceil(threads * if threads > 1 { 4 } else { 1 });
     let block_rows = (line_rows.min(192).min(fair) / tiles.rows).max(1) * tiles.rows;
-    let work = |block: usize, out: &mut [f32]| {
-        with_scratch(block_rows * panels.blocks * LINE, |packed| {
-            let first = block * block_rows;
-            let count = out.len() / n;
-            pack_rows(x, taps, channels, first, count, panels, &tiles, packed);
-            let mut sums = [0f32; 32 * PANEL];
-            for panel in 0..n.div_ceil(PANEL) {
-                let columns = (n - panel * PANEL).min(PANEL);
-                let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
-                let b = panels.lines.at(panel * panels.blocks * PANEL_BLOCK);
-                for tile in 0..count.div_ceil(tiles.rows) {
-                    let a = packed.at(tile * tiles.rows * panels.blocks * LINE);
-                    unsafe { (tiles.tile)(panels.blocks, a, b, sums.as_mut_ptr()) };
-                    for row in 0..(count - tile * tiles.rows).min(tiles.rows) {
-                        let at = (tile * tiles.rows + row) * n + panel * PANEL;
-                        let (to, from) = (&mut out[at..at + columns], &sums[row * PANEL..row * PANEL + columns]);
-                        match bias {
-                            Some(bias) => {
-                                for ((to, from), bias) in to.iter_mut().zip(from).zip(bias) {
-                                    *to = from + bias;
-                                }
-                            }
-                            None => to.copy_from_slice(from),
-                        }
-                    }
-                }
-            }
-        });
+    let split = |out: &mut [f32], work: &(dyn Fn(usize, &mut [f32]) + Sync)| {
+        if threads == 1 {
+            out.chunks_mut(block_rows * n).enumerate().for_each(|(block, out)| work(block * block_rows, out));
+        } else {
+            out.par_chunks_mut(block_rows * n).enumerate().for_each(|(block, out)| work(block * block_rows, out));
+        }
     };
-    if threads == 1 {
-        out.chunks_mut(block_rows * n).enumerate().for_each(|(block, out)| work(block, out));
-    } else {
-        out.par_chunks_mut(block_rows * n).enumerate().for_each(|(block, out)| work(block, out));
+    let lane = panels.format.lane();
+    match tiles.tile {
+        // Whole lines: every row is read where it lies, for all taps.
+        Tile::Gathered(tile) if channels.is_multiple_of(lane) => {
+            let lines = channels / lane;
+            let nothing = vec![0u8; lines * LINE];
+            with_rows(x, channels, panels.format, &tiles, |base| {
+                split(&mut out, &|first, out| {
+                    let sources = pointers(taps, first, out.len() / n, tiles.rows, lines * LINE, base, &nothing);
+                    multiply_gathered(tile, tiles.rows, taps.count(), lines, &sources, panels, bias, out);
+                });
+            });
+        }
+        Tile::Gathered(tile) => split(&mut out, &|first, out| {
+            let count = out.len() / n;
+            with_scratch(count * panels.blocks * LINE, |packed| {
+                let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
+                pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
+                let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
+                let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
+                multiply_gathered(tile, tiles.rows, 1, panels.blocks, &sources, panels, bias, out);
+            });
+        }),
+        Tile::Packed(tile) => split(&mut out, &|first, out| {
+            let count = out.len() / n;
+            let padded = count.div_ceil(tiles.rows) * tiles.rows;
+            with_scratch(padded * panels.blocks * LINE, |packed| {
+                let (rows, stride) = (tiles.rows, tiles.rows * LINE);
+                let line_of = |row: usize| packed.at((row / rows * rows * panels.blocks + row % rows) * LINE);
+                for row in count..padded {
+                    zero_lines(line_of(row), panels.blocks, stride);
+                }
+                pack_rows(x, taps, channels, first, count, panels, &tiles, stride, line_of);
+                multiply_packed(tile, tiles.rows, packed, panels, bias, out);
+            });
+        }),
     }
     out
 }
 
-/// Packs `count` gathered rows in tiles of lines.
+/// Runs `work` on the rows of `x` in whole lines: as they are, or rounded to bf16 once for all taps.
+fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
+    match format {
+        Format::F32 => work(Base(x.as_ptr().cast())),
+        Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
+            let row_bytes = channels * 2;
+            let convert = |(i, rows): (usize, &[f32])| unsafe {
+                (tiles.convert)(rows.len() / 32, rows.as_ptr(), rounded.at(i * 64 * row_bytes), LINE);
+            };
+            if rayon::current_num_threads() == 1 {
+                x.chunks(64 * channels).enumerate().for_each(convert);
+            } else {
+                x.par_chunks(64 * channels).enumerate().for_each(convert);
+            }
+            work(Base(rounded.at(0)));
+        }),
+    }
+}
+
+/// The first row, for tasks that only read.
+#[derive(Clone, Copy)]
+struct Base(*const u8);
+
+unsafe impl Send for Base {}
+unsafe impl Sync for Base {}
+
+/// For each tile and tap, where the tile's rows lie. Rows beyond `count` stand for the first one.
+fn pointers(
+    taps: &Taps,
+    first: usize,
+    count: usize,
+    tile_rows: usize,
+    row_bytes: usize,
+    base: Base,
+    nothing: &[u8],
+) -> Vec<*const u8> {
+    let tap_count = taps.count();
+    let mut all = vec![base.0; count.div_ceil(tile_rows) * tile_rows * tap_count];
+    let mut sources = vec![0i32; count];
+    for tap in 0..tap_count {
+        taps.fill(first, tap, &mut sources);
+        for (tile, sources) in sources.chunks(tile_rows).enumerate() {
+            let to = &mut all[(tile * tap_count + tap) * tile_rows..][..sources.len()];
+            for (to, &source) in to.iter_mut().zip(sources) {
+                *to = match usize::try_from(source) {
+                    Ok(source) => unsafe { base.0.add(source * row_bytes) },
+                    Err(_) => nothing.as_ptr(),
+                };
+            }
+        }
+    }
+    all
+}
+
+/// Multiplies a block of rows, given by their pointers, with every panel.
+fn multiply_gathered(
+    tile: GatheredTile,
+    tile_rows: usize,
+    taps: usize,
+    lines: usize,
+    sources: &[*const u8],
+    panels: &Panels,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let n = panels.n;
+    let count = out.len() / n;
+    let mut sums = [0f32; MOST_ROWS * PANEL];
+    for panel in 0..n.div_ceil(PANEL) {
+        let columns = (n - panel * PANEL).min(PANEL);
+        let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
+        let b = panels.at(panel);
+        for (i, sources) in sources.chunks_exact(taps * tile_rows).enumerate() {
+            let present = (count - i * tile_rows).min(tile_rows);
+            let at = i * tile_rows * n + panel * PANEL;
+            if present == tile_rows && columns == PANEL {
+                let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
+                let to = &mut out[at..at + (tile_rows - 1) * n + PANEL];
+                unsafe { tile(taps, lines, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
+            } else {
+                unsafe { tile(taps, lines, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
+                store_sums(&sums, present, columns, bias, &mut out[at..], n);
+            }
+        }
+    }
+}
+
+/// Multiplies a block of packed rows with every panel.
+fn multiply_packed(
+    tile: PackedTile,
+    tile_rows: usize,
+    packed: &Lines,
+    panels: &Panels,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let n = panels.n;
+    let count = out.len() / n;
+    let mut sums = [0f32; MOST_ROWS * PANEL];
+    for panel in 0..n.div_ceil(PANEL) {
+        let columns = (n - panel * PANEL).min(PANEL);
+        let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
+        for i in 0..count.div_ceil(tile_rows) {
+            let a = packed.at(i * tile_rows * panels.blocks * LINE);
+            unsafe { tile(panels.blocks, a, panels.at(panel), sums.as_mut_ptr()) };
+            let present = (count - i * tile_rows).min(tile_rows);
+            store_sums(&sums, present, columns, bias, &mut out[i * tile_rows * n + panel * PANEL..], n);
+        }
+    }
+}
+
+fn store_sums(sums: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, out: &mut [f32], n: usize) {
+    for row in 0..rows {
+        let (to, from) = (&mut out[row * n..row * n + columns], &sums[row * PANEL..row * PANEL + columns]);
+        match bias {
+            Some(bias) => {
+                for ((to, from), bias) in to.iter_mut().zip(from).zip(bias) {
+                    *to = from + bias;
+                }
+            }
+            None => to.copy_from_slice(from),
+        }
+    }
+}
+
+/// Packs `count` gathered rows: row i from `line_of(i)` on, its lines `stride` bytes apart.
 fn pack_rows(
     x: &[f32],
     taps: &Taps,
@@ -166,15 +323,10 @@ fn pack_rows(
     count: usize,
     panels: &Panels,
     tiles: &Tiles,
-    packed: &Lines,
+    stride: usize,
+    line_of: impl Fn(usize) -> *mut u8,
 ) {
     let lane = panels.format.lane();
-    let stride = tiles.rows * LINE;
-    let line_of = |row: usize| packed.at((row / tiles.rows * tiles.rows * panels.blocks + row % tiles.rows) * LINE);
-    let padded = count.div_ceil(tiles.rows) * tiles.rows;
-    for row in count..padded {
-        zero_lines(line_of(row), panels.blocks, stride);
-    }
     let mut sources = vec![0i32; count];
     if channels.is_multiple_of(lane) {
         let lines = channels / lane;
@@ -216,143 +368,6 @@ fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
     }
 }
 
-/// The gradient of the weights, `[tap][channel][n]`: sum over rows of x[source(row, tap)][channel] * dy[row][n].
-pub(crate) fn weight_gradient(
-    isa: Isa,
-    format: Format,
-    x: &[f32],
-    dy: &[f32],
-    taps: &Taps,
-    channels: usize,
-    n: usize,
-) -> Vec<f32> {
-    let (rows, tap_count) = (taps.rows(), taps.count());
-    let tiles = tiles(isa, format);
-    let lane = format.lane();
-    let blocks = rows.div_ceil(lane);
-    let panels = n.div_ceil(PANEL);
-    let columns = pack_columns(dy, rows, n, format, &tiles);
-    let groups = channels.div_ceil(WIDE);
-    let mut out = vec![0f32; tap_count * channels * n];
-    let chunk_blocks = GRADIENT_ROWS / lane;
-    let work = |tap: usize, out: &mut [f32]| {
-        let mut sums = vec![0f32; groups * panels * WIDE * PANEL];
-        let mut sources = [0i32; GRADIENT_ROWS];
-        with_scratch(chunk_blocks * 16 * LINE, |packed| {
-            for first in (0..blocks).step_by(chunk_blocks) {
-                let count = (blocks - first).min(chunk_blocks);
-                let present = (rows - first * lane).min(count * lane);
-                taps.fill(first * lane, tap, &mut sources[..present]);
-                sources[present..count * lane].fill(-1);
-                for group in 0..groups {
-                    pack_group(x, channels, group, &sources[..count * lane], format, &tiles, packed);
-                    for panel in 0..panels {
-                        let sums = sums[(group * panels + panel) * WIDE * PANEL..].as_mut_ptr();
-                        let b = columns.at((panel * blocks + first) * PANEL_BLOCK);
-                        unsafe { (tiles.wide)(count, packed.at(0), b, sums) };
-                    }
-                }
-            }
-        });
-        for (channel, out) in out.chunks_mut(n).enumerate() {
-            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
-                let at = ((channel / WIDE * panels + panel) * WIDE + channel % WIDE) * PANEL;
-                out.copy_from_slice(&sums[at..at + out.len()]);
-            }
-        }
-    };
-    if rayon::current_num_threads() == 1 {
-        out.chunks_mut(channels * n).enumerate().for_each(|(tap, out)| work(tap, out));
-    } else {
-        out.par_chunks_mut(channels * n).enumerate().for_each(|(tap, out)| work(tap, out));
-    }
-    out
-}
-
-/// Rows of `dy` as panels whose k runs over rows.
-fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles) -> Lines {
-    let lane = format.lane();
-    let blocks = rows.div_ceil(lane);
-    let step = lane / 16;
-    let lines = Lines::new(n.div_ceil(PANEL) * blocks * PANEL_BLOCK);
-    let nothing = [0f32; PANEL];
-    for panel in 0..n.div_ceil(PANEL) {
-        let columns = (n - panel * PANEL).min(PANEL);
-        let base = lines.at(panel * blocks * PANEL_BLOCK);
-        let mut edge = [[0f32; PANEL]; 2];
-        for k in 0..rows.div_ceil(step) {
-            let mut pair = [nothing.as_ptr(); 2];
-            for (i, from) in pair.iter_mut().enumerate().take(step) {
-                let row = k * step + i;
-                if row >= rows {
-                    continue;
-                }
-                let values = &dy[row * n + panel * PANEL..row * n + panel * PANEL + columns];
-                *from = if columns == PANEL {
-                    values.as_ptr()
-                } else {
-                    edge[i][..columns].copy_from_slice(values);
-                    edge[i].as_ptr()
-                };
-            }
-            unsafe {
-                let to = base.add(k * 2 * LINE);
-                match format {
-                    Format::F32 => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
-                    Format::Bf16 => {
-                        (tiles.interleave)(pair[0], pair[1], to);
-                        (tiles.interleave)(pair[0].add(16), pair[1].add(16), to.add(LINE));
-                    }
-                }
-            }
-        }
-    }
-    lines
-}
-
-/// Sixteen channels of gathered rows, one line for each row (f32) or pair of rows (bf16).
-fn pack_group(
-    x: &[f32],
-    channels: usize,
-    group: usize,
-    sources: &[i32],
-    format: Format,
-    tiles: &Tiles,
-    packed: &Lines,
-) {
-    let first = group * WIDE;
-    let present = (channels - first).min(WIDE);
-    let nothing = [0f32; WIDE];
-    let mut edge = [[0f32; WIDE]; 2];
-    let mut row = |i: usize, source: i32| -> *const f32 {
-        match usize::try_from(source) {
-            Err(_) => nothing.as_ptr(),
-            Ok(source) => {
-                let values = &x[source * channels + first..source * channels + first + present];
-                if present == WIDE {
-                    return values.as_ptr();
-                }
-                edge[i][..present].copy_from_slice(values);
-                edge[i].as_ptr()
-            }
-        }
-    };
-    match format {
-        Format::F32 => {
-            for (k, &source) in sources.iter().enumerate() {
-                let from = row(0, source);
-                unsafe { packed.at(k * LINE).copy_from_nonoverlapping(from.cast(), LINE) };
-            }
-        }
-        Format::Bf16 => {
-            for (k, pair) in sources.chunks_exact(2).enumerate() {
-                let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
-                unsafe { (tiles.interleave)(even, odd, packed.at(k * LINE)) };
-            }
-        }
-    }
-}
-
 /// The sum of the rows of `dy`: the gradient of a bias.
 pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
     let mut sums = vec![0f32; n];
@@ -376,6 +391,7 @@ pub(crate) fn path(precision: crate::Precision) -> (Isa, Format) {
 mod tests {
     use super::*;
     use crate::taps::Space;
+    use crate::weight_gradient::weight_gradient;
     use std::io::Write;
 
     fn values(count: usize, seed: u32) -> Vec<f32> {

@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn few_colours_are_kept_exactly() {
         let frame: Vec<u8> = (0..200u8).flat_map(|i| [i, 255 - i, i / 2]).collect();
-        let palette = Palette::of(&[frame.clone()], 256);
+        let palette = Palette::of(std::slice::from_ref(&frame), 256);
         assert!(palette.is_exact());
         for p in frame.chunks_exact(3) {
             let colour = [p[0], p[1], p[2]];

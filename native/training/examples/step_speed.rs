@@ -55,12 +55,17 @@ fn main() {
         loss: Loss::Regression { target: random(3), sample_weights: Vec::new() },
     };
     let precision = if std::env::var("F32").is_ok() { Precision::F32 } else { Precision::Bf16 };
-    let options = StepOptions { precision, adamw: AdamW::default(), rates: Vec::new(), clip: Some(1.0), ema_decay: 0.99 };
+    let options =
+        StepOptions { precision, adamw: AdamW::default(), rates: Vec::new(), clip: Some(1.0), ema_decay: 0.99 };
     println!("{} parameters, {:?}, {workers} workers", network.parameters().count(), kinora_kernels::isa());
     for step in 0..steps {
         let start = Instant::now();
         let result = trainer.step(std::slice::from_ref(&objective), &options, &|| Ok(())).unwrap();
         let seconds = start.elapsed().as_secs_f64();
-        println!("step {step}: {seconds:.2} s, {:.1} frames/s, loss {:.4}", (batch * frames) as f64 / seconds, result.loss);
+        println!(
+            "step {step}: {seconds:.2} s, {:.1} frames/s, loss {:.4}",
+            (batch * frames) as f64 / seconds,
+            result.loss
+        );
     }
 }

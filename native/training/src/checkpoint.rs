@@ -67,7 +67,9 @@ impl Trainer {
         for slot in &self.slots {
             let get = |kind: &str| -> Result<Vec<f32>, CheckpointError> {
                 let name = format!("{}.{kind}/{}", slot.network, slot.name);
-                let Some(tensor) = tensors.get(&name) else { return Err(foreign(format!("it has no tensor {name:?}"))) };
+                let Some(tensor) = tensors.get(&name) else {
+                    return Err(foreign(format!("it has no tensor {name:?}")));
+                };
                 if tensor.dims() != slot.value.dims() {
                     let (have, want) = (tensor.dims(), slot.value.dims());
                     return Err(foreign(format!("the tensor {name:?} has shape {have:?}, not {want:?}")));

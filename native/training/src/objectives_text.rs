@@ -106,7 +106,11 @@ mod tests {
                 let step = 1e-5;
                 let slope = (at(values[i] + step) - at(values[i] - step)) / (2.0 * step);
                 at(values[i]);
-                assert!((slope - gradient[i]).abs() < 1e-8, "input {which}, number {i}: {slope} against {}", gradient[i]);
+                assert!(
+                    (slope - gradient[i]).abs() < 1e-8,
+                    "input {which}, number {i}: {slope} against {}",
+                    gradient[i]
+                );
             }
         }
     }
@@ -117,7 +121,10 @@ mod tests {
         let dot = |x: &[f64], y: &[f64]| scale.exp() * x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
         let mut total = 0.0;
         for i in 0..count {
-            let logits = [(0..count).map(|j| dot(&a[i], &b[j])).collect::<Vec<_>>(), (0..count).map(|j| dot(&a[j], &b[i])).collect()];
+            let logits = [
+                (0..count).map(|j| dot(&a[i], &b[j])).collect::<Vec<_>>(),
+                (0..count).map(|j| dot(&a[j], &b[i])).collect(),
+            ];
             for logits in logits {
                 let normaliser = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
                 for (j, logit) in logits.iter().enumerate() {

@@ -37,11 +37,7 @@ pub struct Moments {
 impl Moments {
     /// Zero moments; the average starts as the values.
     pub fn new(values: &[f32], ema: bool) -> Self {
-        Self {
-            mean: vec![0.0; values.len()],
-            square: vec![0.0; values.len()],
-            ema: ema.then(|| values.to_vec()),
-        }
+        Self { mean: vec![0.0; values.len()], square: vec![0.0; values.len()], ema: ema.then(|| values.to_vec()) }
     }
 }
 
@@ -96,10 +92,12 @@ impl Update {
             .zip(square.par_chunks_mut(BLOCK));
         match ema {
             None => blocks.for_each(|(((values, gradient), mean), square)| update(values, gradient, mean, square)),
-            Some(ema) => blocks.zip(ema.par_chunks_mut(BLOCK)).for_each(|((((values, gradient), mean), square), ema)| {
-                update(values, gradient, mean, square);
-                average(values, ema);
-            }),
+            Some(ema) => {
+                blocks.zip(ema.par_chunks_mut(BLOCK)).for_each(|((((values, gradient), mean), square), ema)| {
+                    update(values, gradient, mean, square);
+                    average(values, ema);
+                })
+            }
         }
     }
 }

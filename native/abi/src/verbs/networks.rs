@@ -52,7 +52,8 @@ fn config_file(folder: &Path) -> Result<NetworkConfig, Refusal> {
     if length > LONGEST_CONFIG {
         return Err(Refusal::bad_file(format!("{} is too long for a configuration: {length} bytes", path.display())));
     }
-    let text = fs::read(&path).map_err(|error| Refusal::from(error).at(format_args!("cannot read {}", path.display())))?;
+    let text =
+        fs::read(&path).map_err(|error| Refusal::from(error).at(format_args!("cannot read {}", path.display())))?;
     let json: Value = serde_json::from_slice(&text)
         .map_err(|error| Refusal::bad_file(format!("{} is not valid JSON ({error})", path.display())))?;
     NetworkConfig::parse(&json).map_err(|why| Refusal::bad_file(format!("{}: {why}", path.display())))
@@ -171,7 +172,8 @@ fn save(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let folder = f.path("folder")?;
     let stored = f.choice("dtype", &[("f32", StoredAs::F32), ("f16", StoredAs::F16), ("bf16", StoredAs::Bf16)])?;
     let metadata = metadata(&f)?;
-    fs::create_dir_all(&folder).map_err(|error| Refusal::from(error).at(format_args!("cannot make {}", folder.display())))?;
+    fs::create_dir_all(&folder)
+        .map_err(|error| Refusal::from(error).at(format_args!("cannot make {}", folder.display())))?;
     let tensors = network.parameters().tensors();
     let bytes = tensor_file::write(&folder.join(WEIGHTS_FILE), &tensors, stored, &metadata, &mut watching(context))?;
     let config = serde_json::to_string_pretty(&network.config().to_json())?;

@@ -35,7 +35,10 @@ const FILTERS: [(&str, Filter); 5] = [
 fn picture(f: &Fields, shape: &[usize]) -> Result<[usize; 3], Refusal> {
     match shape {
         [.., height, width, channels] => Ok([*height, *width, *channels]),
-        _ => Err(f.refuse("tensor", format_args!("must have at least 3 axes, [..., height, width, channels], not {shape:?}"))),
+        _ => Err(f.refuse(
+            "tensor",
+            format_args!("must have at least 3 axes, [..., height, width, channels], not {shape:?}"),
+        )),
     }
 }
 
@@ -48,7 +51,13 @@ fn with_size(shape: &[usize], height: usize, width: usize) -> Vec<usize> {
 }
 
 /// Offsets of crops: one for each sample, or one for all.
-pub(super) fn offsets(f: &Fields, field: &str, samples: usize, size: usize, window: usize) -> Result<Vec<usize>, Refusal> {
+pub(super) fn offsets(
+    f: &Fields,
+    field: &str,
+    samples: usize,
+    size: usize,
+    window: usize,
+) -> Result<Vec<usize>, Refusal> {
     let given = f.whole_numbers(field, 0..=(size - window) as u64)?;
     match given.len() {
         1 => Ok(vec![given[0] as usize; samples]),
@@ -116,14 +125,18 @@ fn affine(_: &Context, request: &Value) -> Result<Value, Refusal> {
     for (i, matrix) in given.iter().enumerate() {
         let numbers: Option<Vec<f64>> = matrix.as_array().map(|m| m.iter().filter_map(Value::as_f64).collect());
         let matrix = numbers.and_then(|m| <[f64; 6]>::try_from(m).ok());
-        matrices.push(matrix.ok_or_else(|| f.refuse("matrices", format_args!("must hold lists of 6 numbers, not so at position {i}")))?);
+        matrices.push(matrix.ok_or_else(|| {
+            f.refuse("matrices", format_args!("must hold lists of 6 numbers, not so at position {i}"))
+        })?);
     }
     let each = match matrices.len() {
         1 => frames,
         n if n == samples => frames / samples,
         n if n == frames => 1,
         n => {
-            let rest = format!("must hold 1 matrix, one for each of {samples} samples, or one for each of {frames} frames, not {n}");
+            let rest = format!(
+                "must hold 1 matrix, one for each of {samples} samples, or one for each of {frames} frames, not {n}"
+            );
             return Err(f.refuse("matrices", rest));
         }
     };

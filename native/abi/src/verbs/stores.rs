@@ -63,8 +63,7 @@ fn open_store(_: &Context, request: &Value) -> Result<Value, Refusal> {
             return Err(Refusal::bad_file(why));
         }
         let start = view.data().as_ptr() as usize - base;
-        let array =
-            Array { dtype: view.dtype(), shape: view.shape().to_vec(), start, end: start + view.data().len() };
+        let array = Array { dtype: view.dtype(), shape: view.shape().to_vec(), start, end: start + view.data().len() };
         arrays.insert(name.to_owned(), array);
     }
     let tensors: BTreeMap<_, _> = arrays
@@ -93,7 +92,9 @@ fn gather(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let row_bytes = bytes.len() / count;
     let item = row_bytes / inner_shape.iter().product::<usize>().max(1);
     if item == 0 {
-        return Err(f.refuse("name", format_args!("must name an array of whole numbers or floats, not {:?}", array.dtype)));
+        return Err(
+            f.refuse("name", format_args!("must name an array of whole numbers or floats, not {:?}", array.dtype))
+        );
     }
     let mut shape = array.shape.clone();
     shape[0] = rows.len();
@@ -103,7 +104,10 @@ fn gather(_: &Context, request: &Value) -> Result<Value, Refusal> {
     if f.has("crop") {
         let crop = f.nested("crop", &["top", "left", "size"])?;
         let [.., height, width, channels] = *inner_shape else {
-            return Err(f.refuse("crop", format_args!("needs pictures [rows, ..., height, width, channels], not {:?}", array.shape)));
+            return Err(f.refuse(
+                "crop",
+                format_args!("needs pictures [rows, ..., height, width, channels], not {:?}", array.shape),
+            ));
         };
         let size = crop.usize("size", 1..=height.min(width))?;
         let top = offsets(&crop, "top", rows.len(), height, size)?;
@@ -137,7 +141,9 @@ fn gather(_: &Context, request: &Value) -> Result<Value, Refusal> {
         }
         Some(())
     });
-    readable.ok_or_else(|| f.refuse("name", format_args!("must name an array of whole numbers or floats, not {:?}", array.dtype)))?;
+    readable.ok_or_else(|| {
+        f.refuse("name", format_args!("must name an array of whole numbers or floats, not {:?}", array.dtype))
+    })?;
     made(out, &shape)
 }
 

@@ -97,14 +97,19 @@ fn noise(_: &Context, request: &Value) -> Result<Value, Refusal> {
     };
     let seeds = f.whole_numbers("seeds", 0..=MAX_SAFE_INTEGER)?;
     if seeds.len() != batch {
-        return Err(f.refuse("seeds", format_args!("must hold one seed for each of {batch} samples, not {}", seeds.len())));
+        return Err(
+            f.refuse("seeds", format_args!("must hold one seed for each of {batch} samples, not {}", seeds.len()))
+        );
     }
     let stream = f.u32_or("stream", 0..=u32::MAX, 0)?;
     let shared = f.flag("shared")?;
     let ids: Vec<u32> = match f.optional("frames", |f| f.whole_numbers("frames", 0..=u32::MAX.into()))? {
         Some(_) if shared => return Err(f.refuse("frames", "cannot be given together with shared")),
         Some(ids) if ids.len() != frames => {
-            return Err(f.refuse("frames", format_args!("must hold one number for each of {frames} frames, not {}", ids.len())));
+            return Err(f.refuse(
+                "frames",
+                format_args!("must hold one number for each of {frames} frames, not {}", ids.len()),
+            ));
         }
         Some(ids) => ids.into_iter().map(|id| id as u32).collect(),
         None if shared => vec![0; frames],
@@ -213,7 +218,10 @@ fn cat(_: &Context, request: &Value) -> Result<Value, Refusal> {
         if !fits {
             return Err(f.refuse(
                 "tensors",
-                format_args!("must agree in every axis but {axis}: number {i} is {dims:?}, the first {:?}", first.dims()),
+                format_args!(
+                    "must agree in every axis but {axis}: number {i} is {dims:?}, the first {:?}",
+                    first.dims()
+                ),
             ));
         }
         shape[axis] += dims[axis];
@@ -262,7 +270,8 @@ fn reshape(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let tensor = f.tensor("tensor")?;
     let shape = f.shape("shape")?;
     if shape.iter().product::<usize>() != tensor.elem_count() {
-        let rest = format!("must hold {} numbers as {:?} does, which {shape:?} does not", tensor.elem_count(), tensor.dims());
+        let rest =
+            format!("must hold {} numbers as {:?} does, which {shape:?} does not", tensor.elem_count(), tensor.dims());
         return Err(f.refuse("shape", rest));
     }
     Ok(json!({ "tensor": handles::insert(tensor.reshape(shape)?) }))
@@ -293,7 +302,10 @@ fn matmul(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let f = fields(request, &["a", "b"])?;
     let (a, b) = (f.tensor("a")?, f.tensor("b")?);
     let (&[m, k], &[n, other]) = (a.dims(), b.dims()) else {
-        return Err(f.refuse("a", format_args!("and b must have 2 axes, [M, K] and [N, K], not {:?} and {:?}", a.dims(), b.dims())));
+        return Err(f.refuse(
+            "a",
+            format_args!("and b must have 2 axes, [M, K] and [N, K], not {:?} and {:?}", a.dims(), b.dims()),
+        ));
     };
     if k != other {
         return Err(f.refuse("b", format_args!("must have rows of {k} numbers as a has, not {other}")));

@@ -90,7 +90,10 @@ fn objective(f: &Fields) -> Result<Objective, Refusal> {
             only(&["a", "b", "logit_scale", "label_smoothing"])?;
             let calls = vec![call(&f.nested("a", &CALL)?)?, call(&f.nested("b", &CALL)?)?];
             let logit_scale = f.number("logit_scale", LOGIT_SCALE)?;
-            (calls, Loss::Contrastive { logit_scale, label_smoothing: f.number_or("label_smoothing", 0.0..=0.999, 0.0)? })
+            (
+                calls,
+                Loss::Contrastive { logit_scale, label_smoothing: f.number_or("label_smoothing", 0.0..=0.999, 0.0)? },
+            )
         }
         "retrieval" => {
             only(&["text", "bank", "targets", "logit_scale"])?;
@@ -110,8 +113,20 @@ fn step(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let f = fields(request, &["trainer", "objectives", "precision", "optimizer", "rates", "clip", "ema_decay"])?;
     let training = f.object::<Training>("trainer")?;
     let known = [
-        "type", "weight", "network", "inputs", "output", "target", "sample_weights", "a", "b", "text", "bank", "targets",
-        "logit_scale", "label_smoothing",
+        "type",
+        "weight",
+        "network",
+        "inputs",
+        "output",
+        "target",
+        "sample_weights",
+        "a",
+        "b",
+        "text",
+        "bank",
+        "targets",
+        "logit_scale",
+        "label_smoothing",
     ];
     let objectives = f.each("objectives", &known)?.iter().map(objective).collect::<Result<Vec<_>, _>>()?;
     let o = f.nested("optimizer", &["learning_rate", "beta1", "beta2", "epsilon", "weight_decay"])?;
@@ -125,8 +140,11 @@ fn step(context: &Context, request: &Value) -> Result<Value, Refusal> {
     };
     let mut rates = Vec::new();
     if f.has("rates") {
-        for rate in f.each("rates", &["prefix", "scale"])? {
-            rates.push(Rate { name_contains: rate.str("prefix")?.to_owned(), scale: rate.number("scale", 0.0..=1e3)? });
+        for rate in f.each("rates", &["names_with", "scale"])? {
+            rates.push(Rate {
+                name_contains: rate.str("names_with")?.to_owned(),
+                scale: rate.number("scale", 0.0..=1e3)?,
+            });
         }
     }
     let options = StepOptions {

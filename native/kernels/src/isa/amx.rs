@@ -2,14 +2,20 @@
 //!
 //! Tile registers 0..3 hold sums, 4 and 5 rows, 6 and 7 columns, each 16 rows of 64 bytes.
 
-use super::{LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, avx512};
+use super::{LINE, PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, avx512};
 use std::arch::asm;
 use std::sync::OnceLock;
 
 const ROWS: usize = 32;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile, wide, convert: avx512::convert_bf16, interleave: avx512::interleave_bf16 }
+    Tiles {
+        rows: ROWS,
+        tile: Tile::Packed(tile),
+        wide,
+        convert: avx512::convert_bf16,
+        interleave: avx512::interleave_bf16,
+    }
 }
 
 /// Whether the CPU has AMX bf16, the kernel lets this process use it, and a product comes out right.
@@ -97,12 +103,12 @@ unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
     }
 }
 
-/// The lines of `a` are turned (16 pairs x 16 rows to 16 rows x 16 pairs) because a tile's rows run along k.
-unsafe fn wide(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+/// The lines are turned (16 pairs x 16 rows to 16 rows x 16 pairs) because a tile's rows run along k.
+unsafe fn wide(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
     let mut turned = vec![[0u32; WIDE * 16]; blocks];
     for (block, turned) in turned.iter_mut().enumerate() {
-        let lines: &[[u32; WIDE]; 16] = unsafe { &*a.add(block * 16 * LINE).cast() };
-        for (pair, line) in lines.iter().enumerate() {
+        for pair in 0..16 {
+            let line: &[u32; WIDE] = unsafe { &*(*lines.add(block * 16 + pair)).cast() };
             for (row, value) in line.iter().enumerate() {
                 turned[row * 16 + pair] = *value;
             }

@@ -1,6 +1,6 @@
 //! AVX-512 tiles: f32, and bf16 with the dot-product instruction where the CPU has it.
 
-use super::{Format, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, portable};
+use super::{Format, PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
@@ -8,15 +8,31 @@ const ROWS: usize = 12;
 
 pub(super) fn tiles(format: Format) -> Tiles {
     match format {
-        Format::F32 => Tiles { rows: ROWS, tile: tile_f32, wide: wide_f32, convert: portable::convert_f32, interleave },
-        Format::Bf16 => {
-            Tiles { rows: ROWS, tile: tile_widened, wide: wide_widened, convert: convert_rounding, interleave }
-        }
+        Format::F32 => Tiles {
+            rows: ROWS,
+            tile: Tile::Gathered(tile_f32),
+            wide: wide_f32,
+            convert: portable::convert_f32,
+            interleave,
+        },
+        Format::Bf16 => Tiles {
+            rows: ROWS,
+            tile: Tile::Gathered(tile_widened),
+            wide: wide_widened,
+            convert: convert_rounding,
+            interleave,
+        },
     }
 }
 
 pub(super) fn bf16_tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: tile_bf16, wide: wide_bf16, convert: convert_bf16, interleave: interleave_bf16 }
+    Tiles {
+        rows: ROWS,
+        tile: Tile::Gathered(tile_bf16),
+        wide: wide_bf16,
+        convert: convert_bf16,
+        interleave: interleave_bf16,
+    }
 }
 
 /// One step of k (f32) or a pair of k (bf16): a broadcast value times 32 columns.
@@ -51,30 +67,43 @@ impl Step for Bf16Dot {
 macro_rules! tile {
     ($tile:ident, $wide:ident, $step:ty, $features:literal) => {
         #[target_feature(enable = $features)]
-        unsafe fn $tile(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+        unsafe fn $tile(
+            taps: usize,
+            lines: usize,
+            rows: *const *const u8,
+            b: *const u8,
+            bias: *const f32,
+            c: *mut f32,
+            stride: usize,
+        ) {
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            for block in 0..blocks {
-                unsafe {
-                    let a = a.add(block * ROWS * LINE).cast::<u32>();
-                    let b = b.add(block * PANEL_BLOCK).cast::<__m512i>();
-                    for k in 0..16 {
-                        let columns = [_mm512_loadu_si512(b.add(2 * k)), _mm512_loadu_si512(b.add(2 * k + 1))];
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            <$step>::add(sum, *a.add(r * 16 + k), columns);
+            unsafe {
+                let mut b = b.cast::<__m512i>();
+                for tap in 0..taps {
+                    let rows: [*const u32; ROWS] = *rows.add(tap * ROWS).cast();
+                    for line in 0..lines {
+                        for k in 0..16 {
+                            let columns = [_mm512_loadu_si512(b.add(2 * k)), _mm512_loadu_si512(b.add(2 * k + 1))];
+                            for (sum, row) in sums.iter_mut().zip(rows) {
+                                <$step>::add(sum, row.add(line * 16 + k).read_unaligned(), columns);
+                            }
                         }
+                        b = b.add(2 * 16);
                     }
                 }
-            }
-            for (r, sum) in sums.iter().enumerate() {
-                unsafe {
-                    _mm512_storeu_ps(c.add(r * PANEL), sum[0]);
-                    _mm512_storeu_ps(c.add(r * PANEL + 16), sum[1]);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    if !bias.is_null() {
+                        sum[0] = _mm512_add_ps(sum[0], _mm512_loadu_ps(bias));
+                        sum[1] = _mm512_add_ps(sum[1], _mm512_loadu_ps(bias.add(16)));
+                    }
+                    _mm512_storeu_ps(c.add(r * stride), sum[0]);
+                    _mm512_storeu_ps(c.add(r * stride + 16), sum[1]);
                 }
             }
         }
 
         #[target_feature(enable = $features)]
-        unsafe fn $wide(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+        unsafe fn $wide(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
             for rows in (0..WIDE).step_by(8) {
                 unsafe {
                     let c = c.add(rows * PANEL);
@@ -83,7 +112,7 @@ macro_rules! tile {
                         *sum = [_mm512_loadu_ps(c.add(r * PANEL)), _mm512_loadu_ps(c.add(r * PANEL + 16))];
                     }
                     for k in 0..blocks * 16 {
-                        let (a, b) = (a.cast::<u32>().add(k * WIDE + rows), b.cast::<__m512i>().add(2 * k));
+                        let (a, b) = ((*lines.add(k)).cast::<u32>().add(rows), b.cast::<__m512i>().add(2 * k));
                         let columns = [_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1))];
                         for (r, sum) in sums.iter_mut().enumerate() {
                             <$step>::add(sum, *a.add(r), columns);
@@ -103,13 +132,21 @@ tile!(tile_f32, wide_f32, F32, "avx512f,avx512bw,avx512vl,avx512dq");
 tile!(tile_bf16, wide_bf16, Bf16Dot, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn tile_widened(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
-    unsafe { portable::rows_bf16::<ROWS>(blocks, a, b, c) }
+unsafe fn tile_widened(
+    taps: usize,
+    lines: usize,
+    rows: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+) {
+    unsafe { portable::rows_bf16::<ROWS>(taps, lines, rows, b, bias, c, stride) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn wide_widened(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
-    unsafe { portable::wide_bf16(blocks, a, b, c) }
+unsafe fn wide_widened(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
+    unsafe { portable::wide_bf16(blocks, lines, b, c) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]

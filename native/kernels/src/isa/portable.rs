@@ -1,81 +1,130 @@
 //! Plain Rust tiles: the reference that the others are tested against.
 
-use super::{Format, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, from_bf16, to_bf16};
+use super::{Format, LINE, PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, from_bf16, to_bf16};
 
 const ROWS: usize = 4;
 
 pub(super) fn tiles(format: Format) -> Tiles {
-    match format {
-        Format::F32 => Tiles { rows: ROWS, tile: tile_f32, wide: wide_f32, convert: convert_f32, interleave },
-        Format::Bf16 => Tiles { rows: ROWS, tile: tile_bf16, wide: wide_bf16, convert: convert_bf16, interleave },
-    }
+    let (tile, wide, convert): (_, _, super::Convert) = match format {
+        Format::F32 => (Tile::Gathered(tile_f32), wide_f32 as super::WideTile, convert_f32),
+        Format::Bf16 => (Tile::Gathered(tile_bf16), wide_bf16 as super::WideTile, convert_bf16),
+    };
+    Tiles { rows: ROWS, tile, wide, convert, interleave }
 }
 
-unsafe fn tile_f32(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
-    unsafe { rows_f32::<ROWS>(blocks, a, b, c) }
+unsafe fn tile_f32(
+    taps: usize,
+    lines: usize,
+    rows: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+) {
+    unsafe { rows_f32::<ROWS>(taps, lines, rows, b, bias, c, stride) }
 }
 
-unsafe fn tile_bf16(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
-    unsafe { rows_bf16::<ROWS>(blocks, a, b, c) }
+unsafe fn tile_bf16(
+    taps: usize,
+    lines: usize,
+    rows: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+) {
+    unsafe { rows_bf16::<ROWS>(taps, lines, rows, b, bias, c, stride) }
 }
 
 /// The row tile in f32 for any number of rows; other paths build it with their own features.
 #[inline(always)]
-pub(super) unsafe fn rows_f32<const R: usize>(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+unsafe fn rows_f32<const R: usize>(
+    taps: usize,
+    lines: usize,
+    rows: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+) {
     let mut sums = [[0f32; PANEL]; R];
-    for block in 0..blocks {
-        let (a, b) = unsafe { (a.add(block * R * LINE).cast::<f32>(), b.add(block * PANEL_BLOCK).cast::<f32>()) };
-        for k in 0..16 {
-            let row: &[f32; PANEL] = unsafe { &*b.add(k * PANEL).cast() };
-            for (r, sum) in sums.iter_mut().enumerate() {
-                let x = unsafe { *a.add(r * 16 + k) };
-                for (s, w) in sum.iter_mut().zip(row) {
-                    *s += x * w;
+    for tap in 0..taps {
+        let rows: [*const f32; R] = unsafe { *rows.add(tap * R).cast() };
+        for line in 0..lines {
+            let b = unsafe { b.add((tap * lines + line) * PANEL_BLOCK).cast::<f32>() };
+            for k in 0..16 {
+                let columns: &[f32; PANEL] = unsafe { &*b.add(k * PANEL).cast() };
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    let x = unsafe { *row.add(line * 16 + k) };
+                    for (s, w) in sum.iter_mut().zip(columns) {
+                        *s += x * w;
+                    }
                 }
             }
         }
     }
-    for (r, sum) in sums.iter().enumerate() {
-        unsafe { c.add(r * PANEL).copy_from_nonoverlapping(sum.as_ptr(), PANEL) };
-    }
+    unsafe { store(&sums, bias, c, stride) };
 }
 
 /// The row tile on bf16 operands with f32 sums.
 #[inline(always)]
-pub(super) unsafe fn rows_bf16<const R: usize>(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+pub(super) unsafe fn rows_bf16<const R: usize>(
+    taps: usize,
+    lines: usize,
+    rows: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+) {
     let mut sums = [[0f32; PANEL]; R];
-    for block in 0..blocks {
-        let (a, b) = unsafe { (a.add(block * R * LINE).cast::<u32>(), b.add(block * PANEL_BLOCK).cast::<u32>()) };
-        for pair in 0..16 {
-            let row: &[u32; PANEL] = unsafe { &*b.add(pair * PANEL).cast() };
-            for (r, sum) in sums.iter_mut().enumerate() {
-                let x = unsafe { *a.add(r * 16 + pair) };
-                add_pair(sum, x, row);
+    for tap in 0..taps {
+        let rows: [*const u32; R] = unsafe { *rows.add(tap * R).cast() };
+        for line in 0..lines {
+            let b = unsafe { b.add((tap * lines + line) * PANEL_BLOCK).cast::<u32>() };
+            for pair in 0..16 {
+                let columns: &[u32; PANEL] = unsafe { &*b.add(pair * PANEL).cast() };
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    add_pair(sum, unsafe { row.add(line * 16 + pair).read_unaligned() }, columns);
+                }
             }
         }
     }
+    unsafe { store(&sums, bias, c, stride) };
+}
+
+#[inline(always)]
+unsafe fn store<const R: usize>(sums: &[[f32; PANEL]; R], bias: *const f32, c: *mut f32, stride: usize) {
     for (r, sum) in sums.iter().enumerate() {
-        unsafe { c.add(r * PANEL).copy_from_nonoverlapping(sum.as_ptr(), PANEL) };
+        let to: &mut [f32; PANEL] = unsafe { &mut *c.add(r * stride).cast() };
+        if bias.is_null() {
+            *to = *sum;
+        } else {
+            let bias: &[f32; PANEL] = unsafe { &*bias.cast() };
+            for ((to, sum), bias) in to.iter_mut().zip(sum).zip(bias) {
+                *to = sum + bias;
+            }
+        }
     }
 }
 
 /// Adds the two products of a pair of bf16 values with each column's pair.
 #[inline(always)]
-fn add_pair(sum: &mut [f32; PANEL], x: u32, row: &[u32; PANEL]) {
+fn add_pair(sum: &mut [f32; PANEL], x: u32, columns: &[u32; PANEL]) {
     let (even, odd) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
-    for (s, w) in sum.iter_mut().zip(row) {
+    for (s, w) in sum.iter_mut().zip(columns) {
         *s += even * f32::from_bits(w << 16) + odd * f32::from_bits(w & 0xffff_0000);
     }
 }
 
 #[inline(always)]
-pub(super) unsafe fn wide_f32(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
     let c = unsafe { &mut *c.cast::<[[f32; PANEL]; WIDE]>() };
     for k in 0..blocks * 16 {
-        let (line, row): (&[f32; WIDE], &[f32; PANEL]) =
-            unsafe { (&*a.cast::<f32>().add(k * WIDE).cast(), &*b.cast::<f32>().add(k * PANEL).cast()) };
+        let (line, columns): (&[f32; WIDE], &[f32; PANEL]) =
+            unsafe { (&*(*lines.add(k)).cast(), &*b.cast::<f32>().add(k * PANEL).cast()) };
         for (sum, x) in c.iter_mut().zip(line) {
-            for (s, w) in sum.iter_mut().zip(row) {
+            for (s, w) in sum.iter_mut().zip(columns) {
                 *s += x * w;
             }
         }
@@ -83,13 +132,13 @@ pub(super) unsafe fn wide_f32(blocks: usize, a: *const u8, b: *const u8, c: *mut
 }
 
 #[inline(always)]
-pub(super) unsafe fn wide_bf16(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
+pub(super) unsafe fn wide_bf16(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
     let c = unsafe { &mut *c.cast::<[[f32; PANEL]; WIDE]>() };
     for pair in 0..blocks * 16 {
-        let (line, row): (&[u32; WIDE], &[u32; PANEL]) =
-            unsafe { (&*a.cast::<u32>().add(pair * WIDE).cast(), &*b.cast::<u32>().add(pair * PANEL).cast()) };
+        let (line, columns): (&[u32; WIDE], &[u32; PANEL]) =
+            unsafe { (&*(*lines.add(pair)).cast(), &*b.cast::<u32>().add(pair * PANEL).cast()) };
         for (sum, x) in c.iter_mut().zip(line) {
-            add_pair(sum, *x, row);
+            add_pair(sum, *x, columns);
         }
     }
 }

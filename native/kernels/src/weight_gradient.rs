@@ -1,0 +1,217 @@
+//! The gradient of a product's weights: the rows that went in, gathered through [`Taps`], times the rows' gradients.
+//!
+//! Sums run over the rows in one order, so that threads do not change a bit.
+
+use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
+use crate::product::{Lines, with_scratch};
+use crate::taps::Taps;
+use rayon::prelude::*;
+
+/// Rows of k between two visits of a tile.
+const ROWS: usize = 512;
+
+/// `[tap][channel][n]`: sum over rows of x[source(row, tap)][channel] * dy[row][n].
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    format: Format,
+    x: &[f32],
+    dy: &[f32],
+    taps: &Taps,
+    channels: usize,
+    n: usize,
+) -> Vec<f32> {
+    let (rows, tap_count) = (taps.rows(), taps.count());
+    let tiles = tiles(isa, format);
+    let lane = format.lane();
+    let blocks = rows.div_ceil(lane);
+    let panels = n.div_ceil(PANEL);
+    let columns = pack_columns(dy, rows, n, format, &tiles);
+    let groups = channels.div_ceil(WIDE);
+    let chunk_blocks = ROWS / lane;
+    let source = Source::new(x, channels, taps, format, &tiles);
+    let mut out = vec![0f32; tap_count * channels * n];
+    let work = |tap: usize, out: &mut [f32]| {
+        let mut sums = vec![0f32; groups * panels * WIDE * PANEL];
+        let mut sources = [0i32; ROWS];
+        let mut lines = [std::ptr::null(); ROWS];
+        with_scratch(chunk_blocks * 16 * LINE, |packed| {
+            for first in (0..blocks).step_by(chunk_blocks) {
+                let count = (blocks - first).min(chunk_blocks);
+                let present = (rows - first * lane).min(count * lane);
+                taps.fill(first * lane, tap, &mut sources[..present]);
+                sources[present..count * lane].fill(-1);
+                for group in 0..groups {
+                    source.lines(group, &sources[..count * lane], packed, &mut lines[..count * 16]);
+                    for panel in 0..panels {
+                        let sums = sums[(group * panels + panel) * WIDE * PANEL..].as_mut_ptr();
+                        let b = columns.at((panel * blocks + first) * PANEL_BLOCK);
+                        unsafe { (tiles.wide)(count, lines.as_ptr(), b, sums) };
+                    }
+                }
+            }
+        });
+        for (channel, out) in out.chunks_mut(n).enumerate() {
+            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
+                let at = ((channel / WIDE * panels + panel) * WIDE + channel % WIDE) * PANEL;
+                out.copy_from_slice(&sums[at..at + out.len()]);
+            }
+        }
+    };
+    if rayon::current_num_threads() == 1 {
+        out.chunks_mut(channels * n).enumerate().for_each(|(tap, out)| work(tap, out));
+    } else {
+        out.par_chunks_mut(channels * n).enumerate().for_each(|(tap, out)| work(tap, out));
+    }
+    out
+}
+
+/// Where the lines of sixteen channels of a row, or of a pair of rows in bf16, come from.
+enum Source<'a> {
+    /// Rows of whole lines in f32, read where they lie.
+    InPlace { x: &'a [f32], channels: usize },
+    /// Pairs of rows in bf16, made once for all taps: [group][pair].
+    Paired { pairs: usize, lines: Lines },
+    /// Copied for each tap.
+    Copied { x: &'a [f32], channels: usize, format: Format, tiles: &'a Tiles },
+}
+
+impl<'a> Source<'a> {
+    fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format, tiles: &'a Tiles) -> Self {
+        let whole = channels.is_multiple_of(WIDE);
+        match (format, taps) {
+            (Format::F32, _) if whole => Self::InPlace { x, channels },
+            // With an even number of images, both rows of a pair move to the same pair of another pixel.
+            (Format::Bf16, Taps::Space(space)) if whole && space.images.is_multiple_of(2) => {
+                let (groups, pairs) = (channels / WIDE, x.len() / channels / 2);
+                let lines = Lines::new(groups * pairs * LINE);
+                let pair_up = |(pair, rows): (usize, &[f32])| {
+                    let (even, odd) = rows.split_at(channels);
+                    for (group, (even, odd)) in even.chunks_exact(WIDE).zip(odd.chunks_exact(WIDE)).enumerate() {
+                        let to = lines.at((group * pairs + pair) * LINE);
+                        unsafe { (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to) };
+                    }
+                };
+                if rayon::current_num_threads() == 1 {
+                    x.chunks_exact(2 * channels).enumerate().for_each(pair_up);
+                } else {
+                    x.par_chunks_exact(2 * channels).with_min_len(64).enumerate().for_each(pair_up);
+                }
+                Self::Paired { pairs, lines }
+            }
+            _ => Self::Copied { x, channels, format, tiles },
+        }
+    }
+
+    /// Points `to` at the lines of a group of sixteen channels of `sources`; `packed` takes what has to be copied.
+    fn lines(&self, group: usize, sources: &[i32], packed: &Lines, to: &mut [*const u8]) {
+        static NOTHING: [f32; WIDE] = [0.0; WIDE];
+        match *self {
+            Self::InPlace { x, channels } => {
+                for (to, &source) in to.iter_mut().zip(sources) {
+                    *to = match usize::try_from(source) {
+                        Ok(source) => x[source * channels + group * WIDE..][..WIDE].as_ptr().cast(),
+                        Err(_) => NOTHING.as_ptr().cast(),
+                    };
+                }
+            }
+            Self::Paired { pairs, ref lines } => {
+                for (to, pair) in to.iter_mut().zip(sources.chunks_exact(2)) {
+                    *to = match usize::try_from(pair[0]) {
+                        Ok(source) => lines.at((group * pairs + source / 2) * LINE),
+                        Err(_) => NOTHING.as_ptr().cast(),
+                    };
+                }
+            }
+            Self::Copied { x, channels, format, tiles } => {
+                pack_group(x, channels, group, sources, format, tiles, packed);
+                for (k, to) in to.iter_mut().enumerate() {
+                    *to = packed.at(k * LINE);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of `dy` as panels whose k runs over rows.
+fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles) -> Lines {
+    let lane = format.lane();
+    let blocks = rows.div_ceil(lane);
+    let step = lane / 16;
+    let lines = Lines::new(n.div_ceil(PANEL) * blocks * PANEL_BLOCK);
+    let nothing = [0f32; PANEL];
+    for panel in 0..n.div_ceil(PANEL) {
+        let columns = (n - panel * PANEL).min(PANEL);
+        let base = lines.at(panel * blocks * PANEL_BLOCK);
+        let mut edge = [[0f32; PANEL]; 2];
+        for k in 0..rows.div_ceil(step) {
+            let mut pair = [nothing.as_ptr(); 2];
+            for (i, from) in pair.iter_mut().enumerate().take(step) {
+                let row = k * step + i;
+                if row >= rows {
+                    continue;
+                }
+                let values = &dy[row * n + panel * PANEL..row * n + panel * PANEL + columns];
+                *from = if columns == PANEL {
+                    values.as_ptr()
+                } else {
+                    edge[i][..columns].copy_from_slice(values);
+                    edge[i].as_ptr()
+                };
+            }
+            unsafe {
+                let to = base.add(k * 2 * LINE);
+                match format {
+                    Format::F32 => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
+                    Format::Bf16 => {
+                        (tiles.interleave)(pair[0], pair[1], to);
+                        (tiles.interleave)(pair[0].add(16), pair[1].add(16), to.add(LINE));
+                    }
+                }
+            }
+        }
+    }
+    lines
+}
+
+/// Sixteen channels of gathered rows, one line for each row (f32) or pair of rows (bf16).
+fn pack_group(
+    x: &[f32],
+    channels: usize,
+    group: usize,
+    sources: &[i32],
+    format: Format,
+    tiles: &Tiles,
+    packed: &Lines,
+) {
+    let first = group * WIDE;
+    let present = (channels - first).min(WIDE);
+    let nothing = [0f32; WIDE];
+    let mut edge = [[0f32; WIDE]; 2];
+    let mut row = |i: usize, source: i32| -> *const f32 {
+        match usize::try_from(source) {
+            Err(_) => nothing.as_ptr(),
+            Ok(source) => {
+                let values = &x[source * channels + first..source * channels + first + present];
+                if present == WIDE {
+                    return values.as_ptr();
+                }
+                edge[i][..present].copy_from_slice(values);
+                edge[i].as_ptr()
+            }
+        }
+    };
+    match format {
+        Format::F32 => {
+            for (k, &source) in sources.iter().enumerate() {
+                let from = row(0, source);
+                unsafe { packed.at(k * LINE).copy_from_nonoverlapping(from.cast(), LINE) };
+            }
+        }
+        Format::Bf16 => {
+            for (k, pair) in sources.chunks_exact(2).enumerate() {
+                let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
+                unsafe { (tiles.interleave)(even, odd, packed.at(k * LINE)) };
+            }
+        }
+    }
+}
