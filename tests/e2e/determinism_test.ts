@@ -13,8 +13,8 @@ async function made(model: string, name: string, threads: number, seed: number):
   const options = [
     "--frames",
     "31",
-    "--size",
-    "768",
+    "--until",
+    "sr-high",
     "--steps",
     "2",
     "--seed",
