@@ -92,15 +92,7 @@ fn parse(request: &[u8]) -> Result<Value, Refusal> {
 /// The version of this ABI; whoever loads the library calls this first.
 #[unsafe(no_mangle)]
 pub extern "C" fn kinora_abi_version() -> u32 {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        // candle spreads every element-wise operation over a pool of spinning threads, which fight with the workers of a
-        // training step (measured: 37 against 87 pictures a second on two cores). It can only be told so by a variable.
-        if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
-            // SAFETY: called once, right after loading, before this library has threads of its own.
-            unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
-        }
-    });
+    kinora_kernels::keep_candle_on_the_calling_thread();
     ABI_VERSION
 }
 

@@ -1,7 +1,7 @@
 //! SiLU, GELU and GEGLU.
 
 use crate::simd::{erf, exp, sigmoid, vectorised};
-use crate::storage::{slice, tensor, uninitialised, with_values};
+use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// x * sigmoid(x).
@@ -98,6 +98,19 @@ vectorised! {
     }
 }
 
+/// About how many values a task takes.
+const CHUNK: usize = 16 * 1024;
+
+impl Activation {
+    /// Values of a row that belong together, going in and coming out.
+    fn widths(&self) -> (usize, usize) {
+        match self {
+            Activation::Silu | Activation::Gelu => (1, 1),
+            Activation::Geglu(channels) => (2 * channels, *channels),
+        }
+    }
+}
+
 impl CustomOp1 for Activation {
     fn name(&self) -> &'static str {
         match self {
@@ -114,11 +127,16 @@ impl CustomOp1 for Activation {
             *last = *channels;
         }
         let mut y = uninitialised(dims.iter().product());
-        match self {
-            Activation::Silu => silu_forward(x, &mut y),
-            Activation::Gelu => gelu_forward(x, &mut y),
-            Activation::Geglu(channels) => geglu_forward(x, &mut y, *channels),
-        }
+        let (from, to) = self.widths();
+        let rows = CHUNK.div_ceil(to);
+        each_chunk(&mut y, rows * to, |i, y| {
+            let x = &x[i * rows * from..][..y.len() / to * from];
+            match self {
+                Activation::Silu => silu_forward(x, y),
+                Activation::Gelu => gelu_forward(x, y),
+                Activation::Geglu(channels) => geglu_forward(x, y, *channels),
+            }
+        });
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
@@ -126,11 +144,16 @@ impl CustomOp1 for Activation {
         let dx = with_values(x, |x| {
             with_values(grad, |dy| {
                 let mut dx = uninitialised(x.len());
-                match self {
-                    Activation::Silu => silu_backward(x, dy, &mut dx),
-                    Activation::Gelu => gelu_backward(x, dy, &mut dx),
-                    Activation::Geglu(channels) => geglu_backward(x, dy, &mut dx, *channels),
-                }
+                let (from, to) = self.widths();
+                let rows = CHUNK.div_ceil(from);
+                each_chunk(&mut dx, rows * from, |i, dx| {
+                    let (x, dy) = (&x[i * rows * from..][..dx.len()], &dy[i * rows * to..][..dx.len() / from * to]);
+                    match self {
+                        Activation::Silu => silu_backward(x, dy, dx),
+                        Activation::Gelu => gelu_backward(x, dy, dx),
+                        Activation::Geglu(channels) => geglu_backward(x, dy, dx, *channels),
+                    }
+                });
                 Ok(dx)
             })
         })?;

@@ -1,6 +1,6 @@
 //! Between frames and the grid that networks work on: pixel-unshuffle, nearest up-sampling and average pooling.
 
-use crate::storage::{slice, tensor, uninitialised, with_values};
+use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// Frames (batch, frames, height, width, channels) to a grid (height / p, width / p, batch x frames, channels x p²).
@@ -59,22 +59,16 @@ struct Patches {
 }
 
 impl Patches {
-    /// Calls `visit(frame index, grid index)` for each element.
-    fn for_each(self, mut visit: impl FnMut(usize, usize)) {
+    /// Calls `visit(frame index, grid index)` for each element of a pixel of the grid.
+    #[inline(always)]
+    fn for_pixel(self, image: usize, y: usize, x: usize, mut visit: impl FnMut(usize, usize)) {
         let Patches { images, height, width, channels, p } = self;
-        let grid_channels = channels * p * p;
-        for y in 0..height {
-            for x in 0..width {
-                for image in 0..images {
-                    let grid = ((y * width + x) * images + image) * grid_channels;
-                    for dy in 0..p {
-                        let frame = ((image * height + y) * p + dy) * width * p + x * p;
-                        for dx in 0..p {
-                            for c in 0..channels {
-                                visit((frame + dx) * channels + c, grid + (c * p + dy) * p + dx);
-                            }
-                        }
-                    }
+        let grid = ((y * width + x) * images + image) * channels * p * p;
+        for dy in 0..p {
+            let frame = ((image * height + y) * p + dy) * width * p + x * p;
+            for dx in 0..p {
+                for c in 0..channels {
+                    visit((frame + dx) * channels + c, grid + (c * p + dy) * p + dx);
                 }
             }
         }
@@ -83,9 +77,25 @@ impl Patches {
     fn permute(self, from: &[f32], inverse: bool) -> Vec<f32> {
         let mut to = uninitialised(from.len());
         if inverse {
-            self.for_each(|frame, grid| to[frame] = from[grid]);
+            // A frame a task.
+            let len = (from.len() / self.images.max(1)).max(1);
+            each_chunk(&mut to, len, |image, to| {
+                for y in 0..self.height {
+                    for x in 0..self.width {
+                        self.for_pixel(image, y, x, |frame, grid| to[frame - image * len] = from[grid]);
+                    }
+                }
+            });
         } else {
-            self.for_each(|frame, grid| to[grid] = from[frame]);
+            // A line of the grid a task.
+            let len = (from.len() / self.height.max(1)).max(1);
+            each_chunk(&mut to, len, |y, to| {
+                for x in 0..self.width {
+                    for image in 0..self.images {
+                        self.for_pixel(image, y, x, |frame, grid| to[grid - y * len] = from[frame]);
+                    }
+                }
+            });
         }
         to
     }
@@ -117,34 +127,33 @@ struct Scale2 {
     up: bool,
 }
 
-/// `to[small] += scale * sum of its four` or each of the four set from the small one.
+/// Each of the four pixels `scale` times the one they come from; `height` and `width` are those of `from`.
 fn spread(from: &[f32], height: usize, width: usize, row: usize, scale: f32) -> Vec<f32> {
     let mut to = uninitialised(from.len() * 4);
-    for y in 0..2 * height {
-        for x in 0..2 * width {
-            let at = (y * 2 * width + x) * row;
-            let source = ((y / 2) * width + x / 2) * row;
-            for (to, from) in to[at..at + row].iter_mut().zip(&from[source..source + row]) {
+    each_chunk(&mut to, (4 * from.len() / height.max(1)).max(1), |y, to| {
+        for (x, to) in to.chunks_exact_mut(row).enumerate() {
+            let source = (y * width + x % (2 * width) / 2) * row;
+            for (to, from) in to.iter_mut().zip(&from[source..source + row]) {
                 *to = from * scale;
             }
         }
-    }
+    });
     to
 }
 
+/// `scale` times the sum of four pixels; `height` and `width` are those of the result.
 fn gather(from: &[f32], height: usize, width: usize, row: usize, scale: f32) -> Vec<f32> {
     let mut to = uninitialised(from.len() / 4);
-    for y in 0..height {
-        for x in 0..width {
-            let at = (y * width + x) * row;
+    each_chunk(&mut to, (from.len() / 4 / height.max(1)).max(1), |y, to| {
+        for (x, to) in to.chunks_exact_mut(row).enumerate() {
             let corner = (2 * y * 2 * width + 2 * x) * row;
             let below = corner + 2 * width * row;
-            for i in 0..row {
+            for (i, to) in to.iter_mut().enumerate() {
                 let sum = (from[corner + i] + from[corner + row + i]) + (from[below + i] + from[below + row + i]);
-                to[at + i] = sum * scale;
+                *to = sum * scale;
             }
         }
-    }
+    });
     to
 }
 

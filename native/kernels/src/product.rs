@@ -3,6 +3,7 @@
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
 use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, isa, tiles};
+use crate::storage::each_chunk;
 use crate::taps::Taps;
 use rayon::prelude::*;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -87,37 +88,41 @@ impl Panels {
         let panels = n.div_ceil(PANEL);
         let tiles = tiles(isa, format);
         let lines = Lines::new(panels * blocks * PANEL_BLOCK);
-        // A block is turned in the first-level cache: read along the columns, written along the lines.
-        let mut block_of_rows = [[0f32; PANEL]; 32];
-        for block in 0..blocks {
-            let first = block * lane;
-            let count = (k - first).min(lane);
-            let mut offsets = [0usize; 32];
-            for (i, offset) in offsets[..count].iter_mut().enumerate() {
-                *offset = (first + i) / k_per_tap * at.tap + (first + i) % k_per_tap * at.k;
-            }
-            block_of_rows[count..].fill([0.0; PANEL]);
-            for panel in 0..panels {
-                let columns = (n - panel * PANEL).min(PANEL);
-                for row in &mut block_of_rows[..count] {
-                    row[columns..].fill(0.0);
+        // Taps lie side by side in a weight, so they take turns while its values are in the cache.
+        let order: Vec<usize> = if k_per_tap.is_multiple_of(lane) {
+            let per_tap = k_per_tap / lane;
+            (0..per_tap).flat_map(|i| (0..taps).map(move |tap| tap * per_tap + i)).collect()
+        } else {
+            (0..blocks).collect()
+        };
+        // Read along the columns, written along the lines.
+        let mut turned = [[0f32; PANEL]; 32];
+        for panel in 0..panels {
+            let columns = (n - panel * PANEL).min(PANEL);
+            for &block in &order {
+                let first = block * lane;
+                let count = (k - first).min(lane);
+                let mut offsets = [0usize; 32];
+                for (i, offset) in offsets[..count].iter_mut().enumerate() {
+                    *offset = (first + i) / k_per_tap * at.tap + (first + i) % k_per_tap * at.k;
                 }
                 for column in 0..columns {
                     let data = &data[(panel * PANEL + column) * at.n..];
-                    for (row, &offset) in block_of_rows.iter_mut().zip(&offsets[..count]) {
+                    for (row, &offset) in turned.iter_mut().zip(&offsets[..count]) {
                         row[column] = data[offset];
                     }
                 }
+                turned[..count].iter_mut().for_each(|row| row[columns..].fill(0.0));
+                turned[count..].fill([0.0; PANEL]);
                 let to = lines.at((panel * blocks + block) * PANEL_BLOCK);
                 match format {
-                    Format::F32 => unsafe { to.copy_from_nonoverlapping(block_of_rows.as_ptr().cast(), PANEL_BLOCK) },
+                    Format::F32 => unsafe { to.copy_from_nonoverlapping(turned.as_ptr().cast(), PANEL_BLOCK) },
                     Format::Bf16 => {
-                        for (pair, rows) in block_of_rows.chunks_exact(2).enumerate() {
+                        for (pair, rows) in turned.chunks_exact(2).enumerate() {
                             for half in 0..2 {
                                 let [even, odd] = [&rows[0][half * 16..], &rows[1][half * 16..]];
-                                unsafe {
-                                    (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to.add((2 * pair + half) * LINE))
-                                };
+                                let to = unsafe { to.add((2 * pair + half) * LINE) };
+                                unsafe { (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to) };
                             }
                         }
                     }
@@ -143,11 +148,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     let fair = rows.div_ceil(threads * if threads > 1 { 4 } else { 1 });
     let block_rows = (line_rows.min(192).min(fair) / tiles.rows).max(1) * tiles.rows;
     let split = |out: &mut [f32], work: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-        if threads == 1 {
-            out.chunks_mut(block_rows * n).enumerate().for_each(|(block, out)| work(block * block_rows, out));
-        } else {
-            out.par_chunks_mut(block_rows * n).enumerate().for_each(|(block, out)| work(block * block_rows, out));
-        }
+        each_chunk(out, block_rows * n, |block, out| work(block * block_rows, out));
     };
     let lane = panels.format.lane();
     match tiles.tile {

@@ -1,6 +1,7 @@
 //! Reading candle's storage as slices and making tensors of vectors.
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use rayon::prelude::*;
 
 /// The contiguous f32 values of an op's argument.
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -38,6 +39,16 @@ pub(crate) fn uninitialised(len: usize) -> Vec<f32> {
         values.set_len(len);
     }
     values
+}
+
+/// Runs `work` on each chunk of `values` with its index, on all threads of the current pool.
+pub(crate) fn each_chunk(values: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    // A pool of one thread is a worker of a trainer: it is spared the pool's ways.
+    if rayon::current_num_threads() == 1 {
+        values.chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk));
+    } else {
+        values.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk));
+    }
 }
 
 /// An array whose disjoint parts several tasks write.

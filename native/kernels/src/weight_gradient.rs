@@ -4,6 +4,7 @@
 
 use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
 use crate::product::{Lines, with_scratch};
+use crate::storage::each_chunk;
 use crate::taps::Taps;
 use rayon::prelude::*;
 
@@ -57,11 +58,7 @@ pub(crate) fn weight_gradient(
             }
         }
     };
-    if rayon::current_num_threads() == 1 {
-        out.chunks_mut(channels * n).enumerate().for_each(|(tap, out)| work(tap, out));
-    } else {
-        out.par_chunks_mut(channels * n).enumerate().for_each(|(tap, out)| work(tap, out));
-    }
+    each_chunk(&mut out, channels * n, work);
     out
 }
 

@@ -123,6 +123,10 @@ fn activation_and_grid_gradients() {
     check("average_pool2", &x, |v| average_pool2(&v[0]));
     let frames = [var(&mut r, &[2, 3, 4, 6, 3])];
     check("patchify", &frames, |v| patchify(&v[0], 2));
+    let two = [var(&mut r, &[3, 2, 4, 7]), var(&mut r, &[3, 2, 4, 7]), var(&mut r, &[3, 2, 4, 2])];
+    check("add", &two[..2], |v| add(&v[0], &v[1]));
+    check("add to itself", &two[..1], |v| add(&v[0], &v[0]));
+    check("concatenate", &two[1..], |v| concatenate(&v[0], &v[1]));
     let grid = [var(&mut r, &[2, 3, 6, 12])];
     check("unpatchify", &grid, |v| unpatchify(&v[0], 2, 2, 3));
 }

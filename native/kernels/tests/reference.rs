@@ -230,6 +230,21 @@ fn grids_are_their_definitions() {
     assert_eq!(values(&unpatchify(&grid, 3, 2, 3).unwrap()), video_values);
 }
 
+#[test]
+fn joins_are_their_definitions() {
+    let mut r = Random(10);
+    // Enough for more than one task.
+    let (a, b, c) = (r.tensor(&[40, 40, 3, 7]), r.tensor(&[40, 40, 3, 7]), r.tensor(&[40, 40, 3, 5]));
+    let (x, y, z) = (values(&a), values(&b), values(&c));
+    let sums: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+    assert_eq!(values(&add(&a, &b).unwrap()), sums);
+    let both = concatenate(&a, &c).unwrap();
+    assert_eq!(both.dims(), [40, 40, 3, 12]);
+    let rows: Vec<f32> = x.chunks(7).zip(z.chunks(5)).flat_map(|(x, z)| [x, z].concat()).collect();
+    assert_eq!(values(&both), rows);
+    assert!(add(&a, &c).is_err() && concatenate(&a, &r.tensor(&[40, 40, 2, 5])).is_err());
+}
+
 /// What one attention may look like.
 struct Case {
     sequences: Sequences,

@@ -1,7 +1,9 @@
-//! How fast a U-Net of the embedded cascade's size runs and learns: `cargo bench -p kinora-networks -- [threads] [bf16|f32]`.
+//! How fast a U-Net of the embedded cascade's size runs and learns:
+//! `cargo bench -p kinora-networks -- [threads] [bf16|f32]`.
 //!
 //! Prints seconds and GFLOP/s (2 for each multiplication with a weight or in attention; a backward counts twice a
-//! forward). Times are the best of a few runs; on one thread they are the thread's own, so that a busy machine matters less.
+//! forward). With several threads, all of them share a forward, and each learns from a batch of its own. Times are the
+//! best of a few runs; on one thread they are the thread's own, so that a busy machine matters less.
 
 use candle_core::{Device, Tensor};
 use kinora_kernels::philox::fill_normal;
@@ -75,7 +77,9 @@ fn best(runs: usize, threads: usize, mut work: impl FnMut()) -> Duration {
 
 fn main() {
     let threads = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(1);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
+    let workers: Vec<_> = (0..threads).map(|_| pool(1)).collect();
+    let pool = pool(threads);
     let config: UNetConfig = serde_json::from_str(CONFIG).expect("the configuration above is valid");
     let parameters = Parameters::seeded(1, true);
     let network = UNet::new(&config, parameters.builder()).expect("the configuration above is valid");
@@ -100,17 +104,29 @@ fn main() {
                 let loss = forward().sqr().and_then(|y| y.mean_all()).expect("a loss");
                 loss.backward().expect("every layer has a backward");
             };
-            // The weights are packed anew after each step of training, so packing is part of it.
-            let (run, learn) = pool.install(|| {
+            // As in training: a batch for each worker of one thread, and the weights packed anew after each step.
+            let step = || {
+                parameters.touch();
+                std::thread::scope(|scope| {
+                    for worker in &workers {
+                        scope.spawn(|| worker.install(both));
+                    }
+                });
+            };
+            let run = pool.install(|| {
                 forward();
-                (
-                    best(5, threads, || drop(forward())),
-                    best(5, threads, || {
+                best(5, threads, || drop(forward()))
+            });
+            step();
+            let learn = match threads {
+                1 => workers[0].install(|| {
+                    best(5, 1, || {
                         parameters.touch();
                         both();
-                    }),
-                )
-            });
+                    })
+                }),
+                _ => best(5, threads, step),
+            };
             let rate = |factor: f64, time: Duration| factor * operations / time.as_secs_f64() / 1e9;
             println!(
                 "{clips:2} x {frames:2} frames, {precision:?}: {:.2} GFLOP; forward {:.3} s, {:.0} GFLOP/s; \
@@ -119,7 +135,7 @@ fn main() {
                 run.as_secs_f64(),
                 rate(1.0, run),
                 learn.as_secs_f64(),
-                rate(3.0, learn),
+                rate(3.0 * threads as f64, learn),
             );
         }
     }

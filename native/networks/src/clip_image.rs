@@ -7,7 +7,7 @@ use crate::norms::GroupNorm;
 use crate::parameters::Builder;
 use crate::refusals::{class_name, divides, each_within, small, within};
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::{average_pool2, patchify};
+use kinora_kernels::{add, average_pool2, patchify};
 use serde::{Deserialize, Serialize};
 
 /// The class name in `config.json`.
@@ -186,8 +186,8 @@ impl Residual {
         let h = self.conv2.forward(&self.norm2.forward(&h, true)?)?;
         let x = if self.halve { average_pool2(x)? } else { x.clone() };
         match &self.shortcut {
-            Some(shortcut) => shortcut.forward(&x)? + h,
-            None => x + h,
+            Some(shortcut) => add(&shortcut.forward(&x)?, &h),
+            None => add(&x, &h),
         }
     }
 }

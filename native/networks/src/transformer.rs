@@ -4,7 +4,7 @@ use crate::linear::Linear;
 use crate::norms::LayerNorm;
 use crate::parameters::Builder;
 use candle_core::{Result, Tensor};
-use kinora_kernels::{AttentionOptions, Sequences, attention, gelu, silu};
+use kinora_kernels::{AttentionOptions, Sequences, add, attention, gelu, silu};
 use serde::{Deserialize, Serialize};
 
 /// The function between the two linear layers of a block.
@@ -112,8 +112,8 @@ impl Block {
             key_mask: Some(mask.clone()),
         };
         let seen = attention(&self.qkv.forward(&self.norm1.forward(x)?)?, None, None, &options)?;
-        let x = (x + self.out.forward(&seen)?)?;
+        let x = add(x, &self.out.forward(&seen)?)?;
         let inner = self.options.activation.forward(&self.mlp_in.forward(&self.norm2.forward(&x)?)?)?;
-        x + self.mlp_out.forward(&inner)?
+        add(&x, &self.mlp_out.forward(&inner)?)
     }
 }

@@ -12,7 +12,7 @@ use crate::refusals::{LAST_TIMESTEP, numbers};
 use crate::unet_attention::PseudoAttention3d;
 use crate::unet_config::UNetConfig;
 use candle_core::{Device, Result, Tensor, bail};
-use kinora_kernels::{patchify, silu, unpatchify, upsample_nearest2};
+use kinora_kernels::{add, concatenate, patchify, silu, unpatchify, upsample_nearest2};
 
 /// Sinusoidal features of the timestep, and of the frame rate and noise level.
 const TIME_FEATURES: usize = 128;
@@ -95,8 +95,8 @@ impl Resnet {
         let h = self.norm2.forward_scaled(&h, &self.time_emb_proj.forward(embedding)?)?;
         let h = self.conv2.forward(&h, frames)?;
         match &self.conv_shortcut {
-            Some(shortcut) => shortcut.forward(x, frames)? + h,
-            None => x + h,
+            Some(shortcut) => add(&shortcut.forward(x, frames)?, &h),
+            None => add(x, &h),
         }
     }
 }
@@ -254,7 +254,7 @@ impl UNet {
             for (resnet, attention) in &level.blocks {
                 check()?;
                 let skip = skips.pop().expect("a skip for each block");
-                h = resnet.forward(&Tensor::cat(&[&h, &skip], 3)?, &embedding, frames)?;
+                h = resnet.forward(&concatenate(&h, &skip)?, &embedding, frames)?;
                 if let Some(attention) = attention {
                     h = attention.forward(&h, context, frames)?;
                 }

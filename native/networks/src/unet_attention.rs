@@ -6,7 +6,7 @@ use crate::parameters::Builder;
 use crate::position_bias::ContinuousPositionBias;
 use crate::unet_config::UNetConfig;
 use candle_core::{Result, Tensor};
-use kinora_kernels::{AttentionOptions, Sequences, attention, geglu};
+use kinora_kernels::{AttentionOptions, Sequences, add, attention, geglu};
 
 /// Added to the variance in every norm.
 const EPS: f64 = 1e-5;
@@ -94,18 +94,18 @@ impl PseudoAttention3d {
         let (height, width, _, _) = x.dims4()?;
         let bias = self.position_bias.as_ref().map(|bias| bias.forward(&[height, width])).transpose()?;
         let y = attention(&qkv, kv.as_ref(), bias.as_ref(), &options(Sequences::Space, false))?;
-        let mut x = (x + self.to_out.forward(&y)?)?;
+        let mut x = add(x, &self.to_out.forward(&y)?)?;
         if let Some(temporal) = &self.temporal
             && frames > 1
         {
             let qkv = temporal.to_qkv.forward(&temporal.norm.forward(&x)?)?;
             let bias = temporal.position_bias.forward(&[frames])?;
             let y = attention(&qkv, None, Some(&bias), &options(Sequences::Frames(frames), temporal.causal))?;
-            x = (x + temporal.to_out.forward(&y)?)?;
+            x = add(&x, &temporal.to_out.forward(&y)?)?;
         }
         if let Some(FeedForward { norm, linear_in, linear_out }) = &self.feed_forward {
             let h = geglu(&linear_in.forward(&norm.forward(&x)?)?)?;
-            x = (x + linear_out.forward(&h)?)?;
+            x = add(&x, &linear_out.forward(&h)?)?;
         }
         Ok(x)
     }
