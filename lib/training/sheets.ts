@@ -5,6 +5,22 @@
  */
 import { Tensor } from "../../ffi/tensor.ts";
 import { Video } from "../video.ts";
+import type { TrainingData } from "./training_data.ts";
+
+/** Texts in nobody's captions, of which sheets show what they are taken for. */
+export const SHEET_PROMPTS: readonly string[] = [
+  "a butterfly",
+  "a red car",
+  "a flying dragon",
+  "a spooky ghost",
+  "rocket launch",
+  "a cat sleeping",
+  "pizza, please",
+  "my birthday cake",
+];
+
+/** Pictures in a row of a sheet of nearest pictures. */
+const NEAREST = 6;
 
 /**
  * Writes rows of pictures as one PNG.
@@ -60,4 +76,26 @@ export async function writeClips(path: string, clips: readonly Tensor[], frames:
     }
   }
   await writeSheet(path, rows);
+}
+
+/**
+ * Writes the pictures nearest to embeddings: a row for each, the nearest first.
+ *
+ * @param path The file.
+ * @param queries Embeddings of unit length (Q, E).
+ * @param bank The embeddings of all stills (N, E).
+ * @param data The data set.
+ */
+export async function writeNearest(path: string, queries: Tensor, bank: Tensor, data: TrainingData): Promise<void> {
+  using products = await Tensor.matmul(queries, bank);
+  const [count = 0, rows = 0] = products.shape;
+  const scores = await products.read();
+  using stack = new DisposableStack();
+  const lines: Tensor[] = [];
+  for (let query = 0; query < count; query++) {
+    const own = scores.subarray(query * rows, (query + 1) * rows);
+    const order = Array.from(own.keys()).sort((a, b) => (own[b] ?? 0) - (own[a] ?? 0));
+    lines.push(stack.use(await data.rows("stills64", order.slice(0, NEAREST))));
+  }
+  await writeSheet(path, lines);
 }

@@ -13,6 +13,7 @@ import { UNSEEN_TEMPLATE } from "../captions.ts";
 import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
 import { encodeTexts, ImageEmbeddings, inChunks } from "../embeddings.ts";
 import { meanCosine, type Measures, recall } from "../measures.ts";
+import { SHEET_PROMPTS, writeNearest } from "../sheets.ts";
 import {
   type BatchRequest,
   type EvaluationRequest,
@@ -91,7 +92,7 @@ class PriorTraining implements StageTraining {
     }];
   }
 
-  async evaluate({ networks, signal }: EvaluationRequest): Promise<Measures> {
+  async evaluate({ networks, sheet, signal }: EvaluationRequest): Promise<Measures> {
     const [network] = networks;
     if (network === undefined) return {};
     const { data, model, precision } = this.#context;
@@ -113,6 +114,9 @@ class PriorTraining implements StageTraining {
       measures[`${name}_r1`] = r1;
       measures[`${name}_r5`] = r5;
     }
+    using prompts = await this.#tower.encode(SHEET_PROMPTS, { signal });
+    using drawn = await prior.sample(prompts, { seeds: evaluationSeeds(SHEET_PROMPTS.length), signal });
+    await writeNearest(sheet, drawn, this.#images.bank, data);
     return measures;
   }
 

@@ -10,8 +10,9 @@ import type { Objective } from "../../../ffi/trainer.ts";
 import type { JsonFields } from "../../cascade/json_fields.ts";
 import { TextTower } from "../../cascade/text.ts";
 import { augmentedPictures } from "../augmentation.ts";
-import { stillBank } from "../embeddings.ts";
+import { encodeTexts, stillBank } from "../embeddings.ts";
 import type { Measures } from "../measures.ts";
+import { SHEET_PROMPTS, writeNearest } from "../sheets.ts";
 import {
   type BatchRequest,
   type EvaluationRequest,
@@ -128,7 +129,7 @@ class TextPairTraining implements StageTraining {
     return objectives;
   }
 
-  async evaluate({ networks, signal }: EvaluationRequest): Promise<Measures> {
+  async evaluate({ networks, sheet, signal }: EvaluationRequest): Promise<Measures> {
     const [text, image] = networks;
     if (text === undefined || image === undefined) return {};
     const { data, model, precision } = this.#context;
@@ -136,6 +137,8 @@ class TextPairTraining implements StageTraining {
     using bank = await stillBank(image, data, precision);
     // The tower would free what it is given, so it is not disposed.
     const tower = new TextTower(this.#tokenizer, text, model.settings("text"), precision);
+    using queries = await encodeTexts(tower, SHEET_PROMPTS);
+    await writeNearest(sheet, queries, bank, data);
     return await textMeasures(tower, bank, data.captions);
   }
 

@@ -10,8 +10,9 @@ import type { Objective } from "../../../ffi/trainer.ts";
 import type { JsonFields } from "../../cascade/json_fields.ts";
 import { TextTower } from "../../cascade/text.ts";
 import type { Caption } from "../captions.ts";
-import { ImageEmbeddings } from "../embeddings.ts";
+import { encodeTexts, ImageEmbeddings } from "../embeddings.ts";
 import type { Measures } from "../measures.ts";
+import { SHEET_PROMPTS, writeNearest } from "../sheets.ts";
 import {
   type BatchRequest,
   type EvaluationRequest,
@@ -70,13 +71,15 @@ class TextTuningTraining implements StageTraining {
     }];
   }
 
-  async evaluate({ networks, signal }: EvaluationRequest): Promise<Measures> {
+  async evaluate({ networks, sheet, signal }: EvaluationRequest): Promise<Measures> {
     const [text] = networks;
     if (text === undefined) return {};
     const { data, model, precision } = this.#context;
     signal?.throwIfAborted();
     // The tower would free what it is given, so it is not disposed.
     const tower = new TextTower(this.#tokenizer, text, model.settings("text"), precision);
+    using queries = await encodeTexts(tower, SHEET_PROMPTS);
+    await writeNearest(sheet, queries, this.#images.bank, data);
     return await textMeasures(tower, this.#images.bank, data.captions);
   }
 
