@@ -15,7 +15,9 @@
 export * from "./ffi/dataset.ts";
 export * from "./ffi/errors.ts";
 export { NativeObject } from "./ffi/handle.ts";
+export * from "./ffi/inspect.ts";
 export type { JobOptions, JobProgress } from "./ffi/job.ts";
+export * from "./ffi/layer.ts";
 export { type LibraryInfo, libraryInfo } from "./ffi/library.ts";
 export * from "./ffi/media.ts";
 export {
@@ -73,12 +75,24 @@ export * from "./lib/data/dataset_index.ts";
 
 export * from "./lib/diffusion/ddim.ts";
 export * from "./lib/diffusion/ddpm.ts";
+export * from "./lib/diffusion/dpm_solver.ts";
+export * from "./lib/diffusion/dynamic_threshold.ts";
 export * from "./lib/diffusion/guidance.ts";
+export * from "./lib/diffusion/hybrid_loss.ts";
 export * from "./lib/diffusion/noise_schedule.ts";
 export * from "./lib/diffusion/prediction.ts";
 export * from "./lib/diffusion/sample.ts";
 export * from "./lib/diffusion/sampler.ts";
+export * from "./lib/diffusion/scheduler_config.ts";
 export * from "./lib/diffusion/timesteps.ts";
+
+export * from "./lib/parity/fixture.ts";
+export * from "./lib/parity/judge.ts";
+export * from "./lib/parity/kind.ts";
+export * from "./lib/parity/kinds.ts";
+export * from "./lib/parity/rule.ts";
+export * from "./lib/parity/safetensors.ts";
+export * from "./lib/parity/verify.ts";
 
 export * from "./lib/training/augmentation.ts";
 export * from "./lib/training/captions.ts";

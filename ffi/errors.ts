@@ -8,6 +8,7 @@
  * What went wrong, as a word that does not change:
  *
  * - `refused`: the input is not accepted; nothing was done.
+ * - `unsupported`: the input may be right, but its kind or configuration is not known here.
  * - `not-found`: a file or folder is not there.
  * - `bad-file`: a file is damaged, or not what it should be.
  * - `io`: reading or writing failed.
@@ -23,6 +24,7 @@
  */
 export type KinoraErrorCode =
   | "refused"
+  | "unsupported"
   | "not-found"
   | "bad-file"
   | "io"

@@ -46,6 +46,7 @@ const CANCELLED = 3;
 
 const CODES: ReadonlySet<string> = new Set<KinoraErrorCode>([
   "refused",
+  "unsupported",
   "not-found",
   "bad-file",
   "io",

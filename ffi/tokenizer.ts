@@ -78,3 +78,46 @@ export class Tokenizer extends NativeObject {
     return { ids: new Tensor(ids), unknown, truncated };
   }
 }
+
+/**
+ * What is done to a text before CLIP's tokenizer cuts it into tokens. About every third text that is not plain English
+ * gets other tokens in the one than in the other.
+ *
+ * - `hf`: as `CLIPTokenizer` of transformers: NFC, lower case; `&amp;` stays three signs, `<|endoftext|>` is the end token.
+ * - `openai`: as OpenAI's `SimpleTokenizer`, which CLIP was trained with: text is repaired (misread encodings, curly
+ *   quotes, widths) and references of HTML are replaced first.
+ */
+export type ClipReading = "hf" | "openai";
+
+/** How texts become tokens of CLIP. */
+export interface ClipTokensOptions extends JobOptions {
+  /** What is done to the texts first; default `"openai"`. */
+  readonly reading?: ClipReading | undefined;
+  /** Tokens of a text, with those for its start and end; 2 to 1,024, default 77. */
+  readonly length?: number | undefined;
+}
+
+/** What {@linkcode clipTokens} makes of texts. */
+export interface ClipTokens {
+  /** The tokens' numbers (B, L), padded with 0; whoever asked disposes it. */
+  readonly ids: Tensor;
+  /** For each text how many of its numbers are not padding. */
+  readonly lengths: readonly number[];
+  /** For each text whether its end did not fit; the end token is always there. */
+  readonly truncated: readonly boolean[];
+}
+
+/**
+ * Turns texts into tokens of CLIP: its vocabulary of 49,408 tokens is part of the native library.
+ *
+ * @param texts The texts.
+ * @param options Reading and length.
+ * @throws {KinoraError} `refused` without texts, or for a length out of range.
+ */
+export async function clipTokens(texts: readonly string[], options: ClipTokensOptions = {}): Promise<ClipTokens> {
+  const { reading = "openai", length = 77, ...rest } = options;
+  const { ids, lengths, truncated } = await runJob<
+    { readonly ids: number; readonly lengths: number[]; readonly truncated: boolean[] }
+  >({ verb: "tokenizer.clip", texts, reading, length }, rest);
+  return { ids: new Tensor(ids), lengths, truncated };
+}

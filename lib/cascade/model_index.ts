@@ -318,10 +318,27 @@ function scheduleConfig(f: JsonFields): NoiseScheduleConfig {
 }
 
 function samplerConfig(f: JsonFields): SamplerConfig {
-  const type = f.choice("type", ["ddim", "ddpm"]);
-  const config: SamplerConfig = type === "ddim"
-    ? { type, eta: f.number("eta", 0, 1, 0), rederive_noise: f.flag("rederive_noise", true) }
-    : { type, variance: f.choice("variance", ["fixed_small", "fixed_large"], "fixed_small") };
+  const type = f.choice("type", ["ddim", "ddpm", "dpmsolver++"]);
+  let config: SamplerConfig;
+  switch (type) {
+    case "ddim":
+      config = { type, eta: f.number("eta", 0, 1, 0), rederive_noise: f.flag("rederive_noise", true) };
+      break;
+    case "ddpm":
+      config = { type, variance: f.choice("variance", ["fixed_small", "fixed_large"], "fixed_small") };
+      break;
+    default: {
+      const stochastic = f.flag("stochastic", false);
+      config = {
+        type,
+        stochastic,
+        order: f.whole("order", 1, stochastic ? 2 : 3, 2),
+        solver: f.choice("solver", ["midpoint", "heun"], "midpoint"),
+        lower_order_final: f.flag("lower_order_final", true),
+        euler_at_final: f.flag("euler_at_final", false),
+      };
+    }
+  }
   f.end();
   return config;
 }

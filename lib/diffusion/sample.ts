@@ -3,9 +3,10 @@
  *
  * @module
  */
+import { KinoraError } from "../../ffi/errors.ts";
 import { Tensor, type TensorTerm } from "../../ffi/tensor.ts";
 import { convertPrediction, type Prediction } from "./prediction.ts";
-import { type SamplerConfig, samplerStep } from "./sampler.ts";
+import { type SamplerConfig, samplerSteps, type StepFactors } from "./sampler.ts";
 import type { Transition } from "./timesteps.ts";
 
 /** What a run needs. */
@@ -67,14 +68,21 @@ export interface SamplingStep {
 export async function* sampling(options: SamplingOptions): AsyncGenerator<SamplingStep, Tensor, void> {
   const { steps, sampler, prediction, signal } = options;
   let current: Tensor | undefined;
+  const run = samplerSteps(sampler, steps);
+  if (run.some(({ variance }) => variance !== undefined)) {
+    throw new KinoraError("refused", 'sampler.variance "learned_range" needs a network whose variance is read');
+  }
+  // Clean samples of the steps before, latest first, as far back as the sampler looks.
+  const remembered = Math.max(0, ...run.map(({ history }) => history?.length ?? 0));
+  const past: Tensor[] = [];
   try {
-    for (const [index, { timestep, from, to }] of steps.entries()) {
+    for (const [index, { timestep, from }] of steps.entries()) {
       signal?.throwIfAborted();
       const sample: Tensor = current ?? options.start;
       using output = await options.denoise(sample, timestep);
       const pair = convertPrediction(prediction, "sample", from);
       const terms = [{ tensor: sample, scale: pair.sample }, { tensor: output, scale: pair.prediction }];
-      const factors = samplerStep(sampler, from, to);
+      const factors = run[index] as StepFactors;
       // Before the constraint, where the sampler needs it; otherwise clamped at once, to spare a copy.
       const clamp = options.clamp;
       using raw = factors.raw === 0 ? undefined : await combined(terms);
@@ -88,10 +96,17 @@ export async function* sampling(options: SamplingOptions): AsyncGenerator<Sampli
         { tensor: sample, scale: factors.sample },
         { tensor: clean, scale: factors.clean },
         ...raw === undefined ? [] : [{ tensor: raw, scale: factors.raw }],
+        ...past.flatMap((tensor, back) => {
+          const scale = factors.history?.[back] ?? 0;
+          return scale === 0 ? [] : [{ tensor, scale }];
+        }),
         ...noise === undefined ? [] : [{ tensor: noise, scale: factors.noise }],
       ]);
       current?.dispose();
       current = next;
+      // A second hold on it, which outlives this step.
+      if (remembered > 0) past.unshift(await clean.reshape(clean.shape));
+      while (past.length > remembered) past.pop()?.dispose();
       yield { step: index + 1, total: steps.length, timestep, clean };
     }
     if (current === undefined) throw new RangeError("A run needs at least one step");
@@ -100,6 +115,7 @@ export async function* sampling(options: SamplingOptions): AsyncGenerator<Sampli
     return result;
   } finally {
     current?.dispose();
+    for (const tensor of past) tensor.dispose();
   }
 }
 

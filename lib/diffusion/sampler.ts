@@ -6,8 +6,10 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import { ddimStep } from "./ddim.ts";
-import { ddpmStep, type DdpmVariance } from "./ddpm.ts";
+import { ddpmStep, type DdpmVariance, type LearnedVariance } from "./ddpm.ts";
+import { type DpmSolverConfig, dpmSolverStep, dpmSolverSteps } from "./dpm_solver.ts";
 import type { NoiseLevel } from "./noise_schedule.ts";
+import type { Transition } from "./timesteps.ts";
 
 /**
  * The next sample is `sample * x + clean * x0 + raw * r + noise * z`, where x is the noisy sample, x0 the clean sample
@@ -22,6 +24,10 @@ export interface StepFactors {
   readonly raw: number;
   /** Factor of new noise; 0 where the step adds none. */
   readonly noise: number;
+  /** Factors of the constrained clean samples of the steps before, latest first; absent where a step needs none. */
+  readonly history?: readonly number[];
+  /** Where the network predicts the variance: then {@linkcode learnedDeviation} gives each number's factor of new noise. */
+  readonly variance?: LearnedVariance;
 }
 
 /** DDIM. */
@@ -48,18 +54,38 @@ export interface DdpmConfig {
   /** Says which sampler this is. */
   readonly type: "ddpm";
   /**
-   * The variance of a step: the posterior's for a known clean sample, or the step's own beta.
+   * The variance of a step: the posterior's for a known clean sample, the step's own beta, or between them what the
+   * network says.
    *
    * @default {"fixed_small"}
    */
   readonly variance?: DdpmVariance;
+  /**
+   * Whether a last step to no noise at all adds noise as well, where its variance is `fixed_large`: what diffusers does
+   * when the step does not start at timestep 0.
+   *
+   * @default {false}
+   */
+  readonly noise_at_end?: boolean;
 }
 
 /** Any sampler, as it is written in a model's files. */
-export type SamplerConfig = DdimConfig | DdpmConfig;
+export type SamplerConfig = DdimConfig | DdpmConfig | DpmSolverConfig;
 
 /**
- * The factors of one step.
+ * The factors of all steps of a run.
+ *
+ * @param config Which sampler.
+ * @param steps The steps.
+ * @throws {KinoraError} `refused` for another sampler, or a setting outside its range.
+ */
+export function samplerSteps(config: SamplerConfig, steps: readonly Transition[]): StepFactors[] {
+  if (config.type === "dpmsolver++") return dpmSolverSteps(config, steps);
+  return steps.map(({ from, to }) => samplerStep(config, from, to));
+}
+
+/**
+ * The factors of one step by itself: of a sampler that looks back, its step of first order.
  *
  * @param config Which sampler.
  * @param from The noise level of the noisy sample.
@@ -71,11 +97,15 @@ export function samplerStep(config: SamplerConfig, from: NoiseLevel, to: NoiseLe
     case "ddim":
       return ddimStep(from, to, config.eta ?? 0, config.rederive_noise ?? true);
     case "ddpm":
-      return ddpmStep(from, to, config.variance ?? "fixed_small");
+      return ddpmStep(from, to, config.variance ?? "fixed_small", config.noise_at_end);
+    case "dpmsolver++":
+      return dpmSolverStep([from], to, { solver: "midpoint", stochastic: config.stochastic ?? false });
     default:
       throw new KinoraError(
         "refused",
-        `sampler.type must be "ddim" or "ddpm", not ${JSON.stringify((config as { type: unknown }).type)}`,
+        `sampler.type must be "ddim" or "ddpm" or "dpmsolver++", not ${
+          JSON.stringify((config as { type: unknown }).type)
+        }`,
       );
   }
 }

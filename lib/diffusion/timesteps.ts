@@ -53,6 +53,15 @@ export interface TimestepOptions {
    * @default {"clean"}
    */
   readonly final?: "clean" | "first";
+  /**
+   * Discrete time with `leading` or `linspace` only: the timesteps are divided as for one step more, and the last one is
+   * left out, as diffusers' DPM-Solver does.
+   *
+   * @default {false}
+   */
+  readonly omit_last?: boolean;
+  /** Discrete time only: timesteps from this one on are not visited, 1 to the schedule's length, which is the default. */
+  readonly limit?: number;
 }
 
 /**
@@ -98,20 +107,33 @@ function discrete(schedule: NoiseSchedule, length: number, options: TimestepOpti
 
 /** The visited timesteps, highest first. */
 function spaced(length: number, options: TimestepOptions): number[] {
-  const { steps, spacing = "leading", offset = 0 } = options;
-  const up = Array.from({ length: steps }, (_, index) => index);
+  const { steps, spacing = "leading", offset = 0, omit_last = false, limit = length } = options;
   if (typeof spacing !== "string") return sections(length, steps, spacing);
+  if (!Number.isInteger(limit) || limit < 1 || limit > length) {
+    throw new KinoraError("refused", `limit must be a whole number from 1 to ${length}, not ${limit}`);
+  }
+  const count = steps + (omit_last ? 1 : 0);
+  if (count > limit && spacing !== "trailing") {
+    throw new KinoraError("refused", `steps must be at most ${limit - (count - steps)} here, not ${steps}`);
+  }
+  const up = Array.from({ length: count }, (_, index) => index);
+  // In numpy's own order of operations: where a timestep lies halfway, its rounding depends on the last bit.
   let times: number[];
   switch (spacing) {
     case "leading":
-      times = up.map((index) => index * Math.floor(length / steps) + offset).reverse();
+      times = up.map((index) => index * Math.floor(limit / count) + offset).reverse().slice(0, steps);
       break;
-    case "linspace":
-      // In one step: the first timestep, as numpy's linspace gives.
-      times = up.map((index) => steps === 1 ? 0 : halfToEven(index * (length - 1) / (steps - 1))).reverse();
+    case "linspace": {
+      const stride = (limit - 1) / (count - 1);
+      times = up.map((index) => index === 0 ? 0 : index === count - 1 ? limit - 1 : halfToEven(index * stride))
+        .reverse().slice(0, steps);
       break;
-    default:
-      times = up.map((index) => halfToEven(length - index * length / steps) - 1);
+    }
+    default: {
+      const stride = limit - length / steps - limit;
+      // With a limit there are fewer steps than asked for.
+      times = up.slice(0, steps).map((index) => halfToEven(limit + index * stride) - 1).filter((time) => time >= 0);
+    }
   }
   const out = times.find((time) => time < 0 || time >= length);
   if (out !== undefined) {

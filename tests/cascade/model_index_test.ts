@@ -48,6 +48,15 @@ Deno.test("discrete schedules are read with their spacing", () => {
   const { times, sampler } = stageSettings(index, "decoder");
   assertEquals(times, { spacing: [10, 6], offset: 0, previous: "next", final: "first" });
   assertEquals(sampler, { type: "ddpm", variance: "fixed_large" });
+  const solver = changed((json) => json.stages.decoder.sampler = { type: "dpmsolver++", order: 3, solver: "heun" });
+  assertEquals(stageSettings(parseModelIndex(solver, "m"), "decoder").sampler, {
+    type: "dpmsolver++",
+    stochastic: false,
+    order: 3,
+    solver: "heun",
+    lower_order_final: true,
+    euler_at_final: false,
+  });
 });
 
 Deno.test("a wrong field is refused by name", () => {

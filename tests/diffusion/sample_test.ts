@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
 import { Tensor } from "../../ffi/tensor.ts";
-import { guided, repeatBatch } from "../../lib/diffusion/guidance.ts";
+import { guided, repeatBatch, rescaleFactor } from "../../lib/diffusion/guidance.ts";
 import { type NoiseLevel, noiseSchedule } from "../../lib/diffusion/noise_schedule.ts";
 import { convertPrediction, PREDICTIONS } from "../../lib/diffusion/prediction.ts";
 import { finish, sampling, type SamplingOptions } from "../../lib/diffusion/sample.ts";
@@ -44,7 +44,14 @@ async function gaussianRun(steps: number, sampler: SamplerConfig, rest: Partial<
 
 Deno.test("sampling() turns noise into the distribution the denoiser knows, with every sampler", async () => {
   const before = await live();
-  for (const sampler of [{ type: "ddim" }, { type: "ddim", eta: 1 }, { type: "ddpm" }] satisfies SamplerConfig[]) {
+  const samplers: SamplerConfig[] = [
+    { type: "ddim" },
+    { type: "ddim", eta: 1 },
+    { type: "ddpm" },
+    { type: "dpmsolver++", order: 3 },
+    { type: "dpmsolver++", stochastic: true },
+  ];
+  for (const sampler of samplers) {
     const shape = [2, 8, 16, 16, 3];
     using start = await Tensor.noise({ shape, seeds: [1, 2], stream: 0 });
     const noise = (step: number): Promise<Tensor> => Tensor.noise({ shape, seeds: [1, 2], stream: step });
@@ -138,6 +145,17 @@ Deno.test("sampling() reports every step and frees everything when it is left, s
   assertEquals(await live(), before);
 });
 
+Deno.test("rescaling brings the spread of a guided output back", () => {
+  const [plain, strong] = [[1, -1, 2, 0], [3, -3, 7, -1]];
+  const spread = (values: readonly number[]): number => {
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+  };
+  assertEquals(rescaleFactor(plain, strong, 0), 1);
+  assertAlmostEquals(rescaleFactor(plain, strong, 1) * spread(strong), spread(plain), 1e-12);
+  assertAlmostEquals(rescaleFactor(plain, strong, 0.5) * spread(strong), (spread(plain) + spread(strong)) / 2, 1e-12);
+});
+
 Deno.test("guided() runs the batch twice only where both outputs count", async () => {
   const before = await live();
   using sample = await Tensor.create([2, 3], new Float32Array([1, 2, 3, 4, 5, 6]));
@@ -156,6 +174,10 @@ Deno.test("guided() runs the batch twice only where both outputs count", async (
     assertEquals([...await result.read()], [1, 2, 3, 4, 5, 6].map((value) => value + scale));
   }
   assertEquals(drops, [[1, 1], [0, 0], [0, 0, 1, 1]]);
+  // Rescaled all the way, each sample has the spread of what the condition alone gives: here guidance only shifts it.
+  using rescaled = await guided(sample, 3.5, run, { rescale: 1 });
+  assertEquals([...await rescaled.read()], [4.5, 5.5, 6.5, 7.5, 8.5, 9.5]);
+  rescaled.dispose();
   using three = await repeatBatch(sample, 3);
   assertEquals(three.shape, [6, 3]);
   three.dispose();

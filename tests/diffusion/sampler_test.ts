@@ -122,7 +122,7 @@ interface Recorded {
 }
 
 async function readRecorded(name: string): Promise<Recorded> {
-  const bytes = await Deno.readFile(new URL(`fixtures/${name}.safetensors`, import.meta.url));
+  const bytes = await Deno.readFile(new URL(`../parity/fixtures/samplers/${name}.safetensors`, import.meta.url));
   const length = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
   const tensors: Record<string, Float64Array> = {};

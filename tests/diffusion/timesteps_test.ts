@@ -31,6 +31,22 @@ Deno.test("discrete spacings visit what diffusers visits", () => {
   assertEquals(visited({ steps: 1, spacing: "trailing" }), [999]);
 });
 
+Deno.test("timesteps halfway between two round as numpy's own arithmetic makes them", () => {
+  // 1000 - 3 * 1000 / 48 is 937.5, which numpy's arange misses by its last bit.
+  assertEquals(visited({ steps: 48, spacing: "trailing" }).slice(0, 4), [999, 978, 957, 936]);
+  assertEquals(visited({ steps: 23, spacing: "linspace" })[11], 500);
+});
+
+Deno.test("the last timestep can be left out, and the first ones of a schedule", () => {
+  assertEquals(visited({ steps: 4, spacing: "linspace", omit_last: true }), [999, 749, 500, 250]);
+  assertEquals(visited({ steps: 4, omit_last: true, offset: 1 }), [801, 601, 401, 201]);
+  assertEquals(visited({ steps: 4, spacing: "linspace", limit: 501 }), [500, 333, 167, 0]);
+  assertEquals(visited({ steps: 4, spacing: "trailing", limit: 501 }), [500, 250, 0]);
+  assertEquals(visited({ steps: 4, spacing: "trailing", limit: 500 }), [499, 249]);
+  assertThrows(() => visited({ steps: 4, limit: 1001 }), KinoraError, "limit must be a whole number from 1 to 1000");
+  assertThrows(() => visited({ steps: 6, limit: 5 }), KinoraError, "steps must be at most 5");
+});
+
 Deno.test("respacing splits the timesteps into sections as improved DDPM does", () => {
   const small = noiseSchedule({ type: "discrete", beta_schedule: "linear", num_train_timesteps: 300 });
   const run = transitions(small, { steps: 45, spacing: [10, 15, 20] }).map(({ timestep }) => timestep).reverse();

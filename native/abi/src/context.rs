@@ -44,6 +44,11 @@ impl Refusal {
         Self::with("refused", status::REFUSED, message)
     }
 
+    /// A kind or configuration that is not known here: `unsupported`.
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::with("unsupported", status::REFUSED, message)
+    }
+
     /// A named file or folder is absent: `not-found`.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::with("not-found", status::REFUSED, message)

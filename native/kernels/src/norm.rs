@@ -1,5 +1,6 @@
 //! Group norm fused with scale-shift and SiLU, layer norm and RMS norm.
 
+use crate::product::SUMMED_ROWS;
 use crate::simd::{sigmoid, vectorised};
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -248,7 +249,7 @@ pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result
 
 /// Root-mean-square norm over the last axis: `x / max(rms(x), eps) * gamma`, `x` (..., C), `gamma` (C).
 ///
-/// With eps = 1e-12 this is the RMSNorm of lucidrains' layers: `normalize(x) * sqrt(C) * gamma`.
+/// With eps = 1e-12 / sqrt(C) this is the RMSNorm of lucidrains' layers: `normalize(x) * sqrt(C) * gamma`.
 pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op3(gamma, gamma, RowNorm { centre: false, eps: eps as f32 })
 }
@@ -307,7 +308,10 @@ vectorised! {
         for ((x, dy), dx) in x.chunks_exact(gamma.len()).zip(dy.chunks_exact(gamma.len())).zip(dx.chunks_exact_mut(gamma.len())) {
             let (mean, rstd) = row_statistics(x, centre, eps);
             let sum_d = if centre { row_sum(dy, |c, dy| dy * gamma[c]) / count } else { 0.0 };
+            // A row shorter than eps is divided by eps, whatever its length.
+            let divided_by_eps = !centre && rstd >= 1.0 / eps;
             let sum_dx = row_sum(dy, |c, dy| dy * gamma[c] * (x[c] - mean) * rstd) / count;
+            let sum_dx = if divided_by_eps { 0.0 } else { sum_dx };
             for c in 0..gamma.len() {
                 let normal = (x[c] - mean) * rstd;
                 dgamma[c] += dy[c] * normal;
@@ -359,7 +363,17 @@ impl CustomOp3 for RowNorm {
         with_values(x, |x| {
             with_values(gamma, |gamma| {
                 with_values(grad, |dy| {
-                    row_backward(x, dy, gamma, self.centre, self.eps, &mut dx, &mut dgamma, &mut dbeta);
+                    // The gains' gradients in parts, which rounds less.
+                    let part = SUMMED_ROWS * channels;
+                    let mut sums = vec![0f32; 2 * channels];
+                    for ((x, dy), dx) in x.chunks(part).zip(dy.chunks(part)).zip(dx.chunks_mut(part)) {
+                        sums.fill(0.0);
+                        let (gains, offsets) = sums.split_at_mut(channels);
+                        row_backward(x, dy, gamma, self.centre, self.eps, dx, gains, offsets);
+                        for (to, from) in dgamma.iter_mut().chain(&mut dbeta).zip(&sums) {
+                            *to += from;
+                        }
+                    }
                     Ok(())
                 })
             })

@@ -369,15 +369,18 @@ fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
     }
 }
 
-/// The sum of the rows of `dy`: the gradient of a bias.
+/// Rows that are added up before their sum is added to the total: long sums of f32 round less in parts.
+pub(crate) const SUMMED_ROWS: usize = 128;
+
+/// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
 pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
-    let mut sums = vec![0f32; n];
+    let mut sums = vec![0f64; n];
     for row in dy.chunks_exact(n) {
         for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += value;
+            *sum += f64::from(*value);
         }
     }
-    sums
+    sums.into_iter().map(|sum| sum as f32).collect()
 }
 
 /// The path and format for a precision on this machine.

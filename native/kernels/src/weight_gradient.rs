@@ -3,7 +3,7 @@
 //! Sums run over the rows in one order, so that threads do not change a bit.
 
 use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
-use crate::product::{Lines, with_scratch};
+use crate::product::{Lines, SUMMED_ROWS, with_scratch};
 use crate::storage::each_chunk;
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -44,9 +44,21 @@ pub(crate) fn weight_gradient(
                 for group in 0..groups {
                     source.lines(group, &sources[..count * lane], packed, &mut lines[..count * 16]);
                     for panel in 0..panels {
-                        let sums = sums[(group * panels + panel) * WIDE * PANEL..].as_mut_ptr();
-                        let b = columns.at((panel * blocks + first) * PANEL_BLOCK);
-                        unsafe { (tiles.wide)(count, lines.as_ptr(), b, sums) };
+                        let sums = &mut sums[(group * panels + panel) * WIDE * PANEL..][..WIDE * PANEL];
+                        let b = |block: usize| columns.at((panel * blocks + first + block) * PANEL_BLOCK);
+                        if format == Format::Bf16 {
+                            // The operands round more than the sum, however long.
+                            unsafe { (tiles.wide)(count, lines.as_ptr(), b(0), sums.as_mut_ptr()) };
+                            continue;
+                        }
+                        for block in (0..count).step_by(SUMMED_ROWS / lane) {
+                            let mut part = [0f32; WIDE * PANEL];
+                            let (count, lines) = ((count - block).min(SUMMED_ROWS / lane), &lines[block * 16..]);
+                            unsafe { (tiles.wide)(count, lines.as_ptr(), b(block), part.as_mut_ptr()) };
+                            for (sum, part) in sums.iter_mut().zip(&part) {
+                                *sum += part;
+                            }
+                        }
                     }
                 }
             }

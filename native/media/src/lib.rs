@@ -16,6 +16,7 @@ mod error;
 mod frames;
 mod gif_decode;
 mod gif_encode;
+pub mod inspect;
 pub mod limits;
 pub mod pack;
 mod palette;

@@ -63,7 +63,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
 }
 
 /// A denominator of 0 means hundredths (APNG specification).
-fn delay(numerator: u16, denominator: u16) -> u32 {
+pub(crate) fn delay(numerator: u16, denominator: u16) -> u32 {
     let denominator = if denominator == 0 { 100.0 } else { f64::from(denominator) };
     (f64::from(numerator) * 1000.0 / denominator).round() as u32
 }

@@ -51,6 +51,25 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
     Ok(Frames { width, height, alpha: Frames::find_alpha(&frames), frames, delays_ms })
 }
 
+/// Decodes every picture and drops it, until `take`, which gets its size first, says no; whether it never did.
+pub(crate) fn each_picture(bytes: &[u8], take: &mut dyn FnMut(u32, u32) -> Result<bool>) -> Result<bool> {
+    let Some((_, _, shown)) = layout(bytes)?.animation else {
+        let (width, height) = WebPDecoder::new(Cursor::new(bytes)).map_err(|e| Error::bad(FORMAT, e))?.dimensions();
+        if !take(width, height)? {
+            return Ok(false);
+        }
+        still(bytes, None)?;
+        return Ok(true);
+    };
+    for frame in &shown {
+        if !take(frame.rect.width, frame.rect.height)? {
+            return Ok(false);
+        }
+        still(&alone(frame), Some((frame.rect.width, frame.rect.height)))?;
+    }
+    Ok(true)
+}
+
 /// Size, delays and composited frames, a frame at a time: an animation need not fit in memory whole.
 pub(crate) fn stream(bytes: &[u8], on_frame: OnFrame<'_>) -> Result<Vec<u32>> {
     match layout(bytes)?.animation {

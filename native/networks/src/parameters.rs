@@ -36,6 +36,7 @@ pub struct Parameters {
     seed: u64,
     trainable: bool,
     allow_missing: bool,
+    declared: bool,
 }
 
 impl Parameters {
@@ -56,6 +57,12 @@ impl Parameters {
         Arc::new(Self::with(source, seed, trainable, true))
     }
 
+    /// Parameters without values, for networks that are never run: each takes no more memory than one number, whatever its
+    /// shape, so that a network of any size can be asked for the names and shapes of its tensors.
+    pub fn declared() -> Arc<Self> {
+        Arc::new(Self { declared: true, ..Self::with(HashMap::new(), 0, false, true) })
+    }
+
     fn with(source: HashMap<String, Tensor>, seed: u64, trainable: bool, allow_missing: bool) -> Self {
         kinora_kernels::keep_candle_on_the_calling_thread();
         Self {
@@ -66,6 +73,7 @@ impl Parameters {
             seed,
             trainable,
             allow_missing,
+            declared: false,
         }
     }
 
@@ -105,6 +113,7 @@ impl Parameters {
     fn get(&self, name: String, shape: Shape, init: Init) -> Result<Tensor> {
         let tensor = match self.source.get(&name) {
             Some(found) => fit(&name, found, &shape, self.allow_missing)?,
+            None if self.declared => Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?,
             None if self.allow_missing => {
                 self.initialised.lock().expect("no panic while held").push(name.clone());
                 draw(&shape, init, self.seed ^ fnv1a(&name))?

@@ -27,37 +27,47 @@ impl ContinuousPositionBias {
     /// (heads, places, places) for the places of a row-major grid of `sizes`: the bias of query i on key j depends on
     /// the place of i less that of j.
     pub fn forward(&self, sizes: &[usize]) -> Result<Tensor> {
-        let places: usize = sizes.iter().product();
-        let spans: Vec<usize> = sizes.iter().map(|size| 2 * size - 1).collect();
-        let differences: usize = spans.iter().product();
-        // Every difference once through the network, then a pair of places picks its own.
-        let mut distances = vec![0f32; differences * sizes.len()];
-        for (at, row) in distances.chunks_exact_mut(sizes.len()).enumerate() {
-            let mut rest = at;
-            for (axis, distance) in row.iter_mut().enumerate().rev() {
-                *distance = (rest % spans[axis]) as f32 - (sizes[axis] - 1) as f32;
-                *distance = distance.clamp(-self.max_distance, self.max_distance);
-                rest /= spans[axis];
-            }
-        }
-        let mut table = Tensor::from_vec(distances, (differences, sizes.len()), &Device::Cpu)?;
+        let mut table = differences(sizes, self.max_distance)?;
         for (i, layer) in self.layers.iter().enumerate() {
             table = layer.forward(&if i > 0 { silu(&table)? } else { table })?;
         }
-        let mut pairs = Vec::with_capacity(places * places);
-        for i in 0..places {
-            for j in 0..places {
-                let (mut i, mut j, mut at, mut stride) = (i, j, 0, 1);
-                for (&size, &span) in sizes.iter().zip(&spans).rev() {
-                    at += (i % size + size - 1 - j % size) * stride;
-                    (i, j, stride) = (i / size, j / size, stride * span);
-                }
-                pairs.push(at as u32);
-            }
-        }
-        let pairs = Tensor::from_vec(pairs, places * places, &Device::Cpu)?;
-        table.t()?.contiguous()?.index_select(&pairs, 1)?.reshape(((), places, places))
+        of_pairs(&table, sizes)
     }
+}
+
+/// Every difference of two places of a grid once, the last axis fastest: (differences, axes), each entry at most
+/// `max_distance` from 0.
+pub(crate) fn differences(sizes: &[usize], max_distance: f32) -> Result<Tensor> {
+    let spans: Vec<usize> = sizes.iter().map(|size| 2 * size - 1).collect();
+    let count: usize = spans.iter().product();
+    let mut distances = vec![0f32; count * sizes.len()];
+    for (at, row) in distances.chunks_exact_mut(sizes.len()).enumerate() {
+        let mut rest = at;
+        for (axis, distance) in row.iter_mut().enumerate().rev() {
+            *distance = (rest % spans[axis]) as f32 - (sizes[axis] - 1) as f32;
+            *distance = distance.clamp(-max_distance, max_distance);
+            rest /= spans[axis];
+        }
+    }
+    Tensor::from_vec(distances, (count, sizes.len()), &Device::Cpu)
+}
+
+/// Each pair of places picks its own row of a table (differences, heads): (heads, places, places).
+pub(crate) fn of_pairs(table: &Tensor, sizes: &[usize]) -> Result<Tensor> {
+    let places: usize = sizes.iter().product();
+    let mut pairs = Vec::with_capacity(places * places);
+    for i in 0..places {
+        for j in 0..places {
+            let (mut i, mut j, mut at, mut stride) = (i, j, 0, 1);
+            for &size in sizes.iter().rev() {
+                at += (i % size + size - 1 - j % size) * stride;
+                (i, j, stride) = (i / size, j / size, stride * (2 * size - 1));
+            }
+            pairs.push(at as u32);
+        }
+    }
+    let pairs = Tensor::from_vec(pairs, places * places, &Device::Cpu)?;
+    table.t()?.contiguous()?.index_select(&pairs, 1)?.reshape(((), places, places))
 }
 
 #[cfg(test)]

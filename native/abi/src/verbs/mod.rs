@@ -6,6 +6,8 @@ use crate::context::{Context, Refusal};
 
 mod data;
 mod info;
+mod inspect;
+mod layers;
 mod media;
 mod networks;
 mod pictures;
@@ -30,10 +32,12 @@ pub fn of(request: &Value) -> Result<Verb, Refusal> {
         .or_else(|| tensor_files::find(name))
         .or_else(|| stores::find(name))
         .or_else(|| networks::find(name))
+        .or_else(|| layers::find(name))
         .or_else(|| training::find(name))
         .or_else(|| tokenizer::find(name))
         .or_else(|| media::find(name))
         .or_else(|| data::find(name))
+        .or_else(|| inspect::find(name))
         .ok_or_else(|| {
             let name: String = name.chars().take(64).collect();
             Refusal::new(format!("unknown verb {name:?}"))

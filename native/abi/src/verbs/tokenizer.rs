@@ -1,12 +1,13 @@
 //! Text to token ids.
 
+use kinora_networks::clip_tokenizer::{self, Reading};
 use kinora_networks::tokenizer::{Tokenizer, TokenizerError};
 use serde_json::{Value, json};
 
 use super::Verb;
 use super::tensors::{made, zeros};
 use crate::context::{Context, Refusal};
-use crate::fields::fields;
+use crate::fields::{Fields, fields};
 use crate::handles::{self, Object};
 
 /// The verb of a name, if it is one of this file's.
@@ -15,6 +16,7 @@ pub fn find(name: &str) -> Option<Verb> {
         "tokenizer.train" => train,
         "tokenizer.load" => load,
         "tokenizer.encode" => encode,
+        "tokenizer.clip" => clip,
         _ => return None,
     })
 }
@@ -56,13 +58,19 @@ fn load(_: &Context, request: &Value) -> Result<Value, Refusal> {
     Ok(held(Tokenizer::load(&f.path("path")?)?))
 }
 
-fn encode(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["tokenizer", "texts", "length"])?;
-    let tokenizer = f.object::<Tokenizer>("tokenizer")?;
+/// The texts of a request, of which there must be some and not too many.
+fn texts<'a>(f: &Fields<'a>) -> Result<Vec<&'a str>, Refusal> {
     let texts = f.texts("texts")?;
     if texts.is_empty() || texts.len() > MAX_TEXTS {
         return Err(f.refuse("texts", format_args!("must hold 1 to {MAX_TEXTS} texts, not {}", texts.len())));
     }
+    Ok(texts)
+}
+
+fn encode(context: &Context, request: &Value) -> Result<Value, Refusal> {
+    let f = fields(request, &["tokenizer", "texts", "length"])?;
+    let tokenizer = f.object::<Tokenizer>("tokenizer")?;
+    let texts = texts(&f)?;
     let length = f.usize("length", 2..=1024)?;
     let shape = [texts.len(), length];
     let mut ids = zeros(&shape)?;
@@ -78,4 +86,25 @@ fn encode(context: &Context, request: &Value) -> Result<Value, Refusal> {
     }
     let ids = made(ids, &shape)?["tensor"].take();
     Ok(json!({ "ids": ids, "unknown": unknown, "truncated": truncated }))
+}
+
+fn clip(context: &Context, request: &Value) -> Result<Value, Refusal> {
+    let f = fields(request, &["texts", "reading", "length"])?;
+    let texts = texts(&f)?;
+    let reading = f.choice("reading", &[("hf", Reading::Transformers), ("openai", Reading::OpenAi)])?;
+    let length = f.usize("length", 2..=1024)?;
+    let shape = [texts.len(), length];
+    let mut ids = zeros(&shape)?;
+    let (mut lengths, mut truncated) = (Vec::new(), Vec::new());
+    for (text, ids) in texts.iter().zip(ids.chunks_exact_mut(length)) {
+        context.check_cancelled()?;
+        let tokens = clip_tokenizer::encode(text, reading, length).map_err(Refusal::new)?;
+        for (to, id) in ids.iter_mut().zip(tokens.ids) {
+            *to = id as f32;
+        }
+        lengths.push(tokens.length);
+        truncated.push(tokens.truncated);
+    }
+    let ids = made(ids, &shape)?["tensor"].take();
+    Ok(json!({ "ids": ids, "lengths": lengths, "truncated": truncated }))
 }

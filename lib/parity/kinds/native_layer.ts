@@ -1,0 +1,72 @@
+/**
+ * Layers that native code runs by the name that their own project gave them, with gradients.
+ *
+ * @module
+ */
+import { KinoraError } from "../../../ffi/errors.ts";
+import { runLayer } from "../../../ffi/layer.ts";
+import { Tensor } from "../../../ffi/tensor.ts";
+import { type Fixture, fixtureInput, fixtureState, inputNames } from "../fixture.ts";
+import type { AnswerOptions, Answers } from "../kind.ts";
+import { type PlainTensor, plainTensor } from "../safetensors.ts";
+
+/** The input that the gradients of `sum(y * cot)` are taken with. */
+const COTANGENT = "cot";
+
+/**
+ * Runs the layer, and back where gradients are wanted.
+ *
+ * @param fixture The fixture.
+ * @param options Arithmetic.
+ */
+export async function answer(fixture: Fixture, options: AnswerOptions): Promise<Answers> {
+  using held = new DisposableStack();
+  const state: Record<string, Tensor> = {};
+  const inputs: Record<string, Tensor> = {};
+  for (const [name, tensor] of fixtureState(fixture)) state[name] = held.use(await native(tensor));
+  for (const name of inputNames(fixture)) {
+    if (name !== COTANGENT) inputs[name] = held.use(await native(fixtureInput(fixture, name)));
+  }
+  const gradients = fixture.wanted.filter((name) => name.startsWith("grad/")).map((name) => name.slice("grad/".length));
+  const cotangent = gradients.length === 0 ? undefined : held.use(await native(fixtureInput(fixture, COTANGENT)));
+  const outputs = await runLayer({
+    kind: fixture.kind,
+    config: fixture.config,
+    call: fixture.call,
+    ints: listOf(fixture, "ints", Number.isInteger),
+    state,
+    inputs,
+    positional: listOf<string>(fixture, "positional", (name) => typeof name === "string"),
+    gradients,
+    cotangent,
+    precision: options.precision,
+    signal: options.signal,
+  });
+  for (const tensor of Object.values(outputs)) held.use(tensor);
+  const answers: Answers = new Map();
+  for (const [name, tensor] of Object.entries(outputs)) {
+    answers.set(name, plainTensor(tensor.shape, await tensor.read()));
+  }
+  return answers;
+}
+
+async function native(tensor: PlainTensor): Promise<Tensor> {
+  const { shape, values } = tensor;
+  return await Tensor.create(
+    shape,
+    values instanceof Float32Array
+      ? values
+      : values instanceof BigInt64Array || values instanceof BigUint64Array
+      ? Float32Array.from(values, Number)
+      : new Float32Array(values),
+  );
+}
+
+function listOf<T>(fixture: Fixture, name: string, fits: (value: unknown) => boolean): T[] | undefined {
+  const list = fixture.manifest[name];
+  if (list === undefined || list === null) return undefined;
+  if (!Array.isArray(list) || !list.every(fits)) {
+    throw new KinoraError("bad-file", `"${fixture.path}" has a manifest whose ${name} is not such a list`);
+  }
+  return list as T[];
+}
