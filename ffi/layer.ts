@@ -1,6 +1,13 @@
 /**
  * Single layers of other projects, run by their own names: what a checkpoint or a recorded run of theirs is checked with.
  *
+ * `lucidrains.*` are the layers of make-a-video-pytorch 0.4.0, with its faults, which Kinora's own networks do not have: a
+ * new `SpaceTimeUnet` run along time does not give what it gives for single frames, since its feed-forward shifts half of
+ * the channels by one frame and its resampling of time starts at random; frames must be a multiple of 2 to the number of
+ * levels that compress time (8 by default, which 76 frames are not) and sides of 2 to the number of levels; only the first
+ * block of a level is told the timestep; a video of one frame is not treated as an image; `PseudoConv3d` accepts any other
+ * argument in silence.
+ *
  * @module
  */
 import { handleOf } from "./handle.ts";
