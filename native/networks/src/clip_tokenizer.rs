@@ -123,8 +123,9 @@ impl ClipTokenizer {
             .with_pre_tokenizer(Some(PreTokenizers::new(vec![split.into(), ByteLevel::new(false, true, true).into()])));
         inner.add_special_tokens(SPECIALS.map(|(token, _)| AddedToken::from(token, true)))?;
 
+        // Python's regex leaves out U+0345, which is no letter, but one in upper case.
         let words = Regex::new(
-            r"(?i:<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
+            r"(?i:<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\u{345}]+",
         )?;
         Ok(Self { inner, words, byte_characters })
     }

@@ -25,7 +25,7 @@ const MOST_BYTES: u64 = 64 << 20;
 /// The largest frame that is decoded, in pixels.
 const MOST_FRAME_PIXELS: u64 = 1 << 24;
 /// Pixels of all frames that are decoded of a file.
-const MOST_PIXELS: u64 = 1 << 26;
+const MOST_PIXELS: u64 = 1 << 25;
 
 /// What a file is.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,6 +5,8 @@ use crate::Result;
 
 const FORMAT: &str = "Y4M";
 
+/// The most frames: a week of them.
+const MOST_FRAMES: u64 = 1 << 24;
 /// The longest line, in bytes.
 const LONGEST_LINE: usize = 4096;
 
@@ -50,6 +52,9 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
         line(source, "a FRAME")?;
         source.skip(size, "a FRAME")?;
         frames += 1;
+        if frames > MOST_FRAMES {
+            return Err(source.bad(format_args!("it has more than {MOST_FRAMES} frames")));
+        }
     }
     if frames == 0 {
         return Err(source.bad("it has no FRAME"));
