@@ -40,7 +40,8 @@ export interface DecodedMedia {
  * frames.
  * @param options The frame rate.
  * @returns The size of the file in bytes.
- * @throws {KinoraError} `refused` for another ending or shape, `permission` or `io` when it cannot be written.
+ * @throws {KinoraError} `refused` for another ending or shape, `not-found` when there is no such folder, `permission` or `io`
+ * when it cannot be written.
  */
 export async function encodeMedia(
   tensor: Tensor,

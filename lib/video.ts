@@ -98,7 +98,7 @@ export class Video implements Disposable {
    * @param path `.gif`; `.png`, animated if there is more than one frame; or a folder (ending with `/`) that gets one PNG
    * a frame, `0000.png` and so on.
    * @param options How.
-   * @throws {KinoraError} `refused` for another ending, `io` when the file cannot be written.
+   * @throws {KinoraError} `refused` for another ending, `not-found` when there is no such folder, `io` when the file cannot be written.
    */
   async save(path: string, options: SaveOptions = {}): Promise<SavedVideo> {
     checkVideoPath(path);

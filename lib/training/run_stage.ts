@@ -10,6 +10,7 @@ import { Network, type Precision } from "../../ffi/network.ts";
 import { Trainer } from "../../ffi/trainer.ts";
 import type { ModelStages } from "../cascade/model_index.ts";
 import { emaDecay, learningRate } from "./learning_rate.ts";
+import { writeLossCurve } from "./loss_curve.ts";
 import type { Measures } from "./measures.ts";
 import { exists, type ModelFolder } from "./model_folder.ts";
 import { Draws } from "./random.ts";
@@ -22,7 +23,6 @@ import {
   type TrainedStage,
 } from "./stage_training.ts";
 import type { TrainingData } from "./training_data.ts";
-import { writeLossCurve } from "./loss_curve.ts";
 import { Log } from "./training_log.ts";
 
 /** Seconds of training from one checkpoint to the next. */

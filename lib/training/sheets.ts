@@ -7,7 +7,7 @@ import { Tensor } from "../../ffi/tensor.ts";
 import { Video } from "../video.ts";
 import type { TrainingData } from "./training_data.ts";
 
-/** Texts in nobody's captions, of which sheets show what they are taken for. */
+/** Texts as people might write them, of which sheets show what they are taken for. */
 export const SHEET_PROMPTS: readonly string[] = [
   "a butterfly",
   "a red car",

@@ -1,5 +1,5 @@
 //! Text that was written in UTF-8 and read as something else: `schÃ¶n`. What it looks like, and the encodings it was read
-//! as. The tables and expressions are those of ftfy 6.3.1 (Robyn Speer, Apache-2.0), which finds them.
+//! as. The tables and expressions are those of ftfy 6.3.1 (Robyn Speer, Apache-2.0; see THIRD_PARTY.md), which finds them.
 
 use regex::Regex;
 use std::collections::HashMap;

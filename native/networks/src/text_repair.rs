@@ -1,6 +1,6 @@
 //! Repairs of what goes wrong with text on its way: misread encodings, references of HTML, curly quotes, ligatures,
 //! double widths, control characters. The steps and their order are those of `ftfy.fix_text` (ftfy 6.3.1, Robyn Speer,
-//! Apache-2.0) with its defaults, because OpenAI's CLIP saw its training texts through it.
+//! Apache-2.0; see THIRD_PARTY.md) with its defaults, because OpenAI's CLIP saw its training texts through it.
 
 use crate::html_references;
 use crate::mojibake::{self, ENCODINGS, Encoding};

@@ -1,15 +1,12 @@
 //! What a file is, found out without trust in what it says of itself.
 
-use std::fs;
-use std::path::Path;
-
 use kinora_media::inspect::Inspected;
 use kinora_networks::network::NetworkConfig;
-use kinora_networks::tensor_file;
 use kinora_networks::weights_file::{Declared, WeightsFile, declared};
 use serde_json::{Map, Value, json};
 
 use super::Verb;
+use super::networks::config_json;
 use crate::context::{Context, Refusal};
 use crate::fields::{Fields, fields};
 
@@ -25,7 +22,6 @@ pub fn find(name: &str) -> Option<Verb> {
 
 /// Tensors that a reply lists at most.
 const LISTED: usize = 1000;
-const LONGEST_CONFIG: u64 = 1 << 20;
 
 /// The tensors of the network in an optional field `network`.
 fn network(f: &Fields) -> Result<Option<Declared>, Refusal> {
@@ -93,15 +89,4 @@ fn config(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let network = declared(class, &json).map_err(bad)?;
     let numbers: usize = network.values().map(|shape| shape.iter().product::<usize>()).sum();
     Ok(json!({ "format": "config", "class": class, "count": network.len(), "numbers": numbers }))
-}
-
-fn config_json(path: &Path) -> Result<Value, Refusal> {
-    let length = tensor_file::open(path)?.metadata()?.len();
-    if length > LONGEST_CONFIG {
-        return Err(Refusal::bad_file(format!("{} is too long for a configuration: {length} bytes", path.display())));
-    }
-    let text =
-        fs::read(path).map_err(|error| Refusal::from(error).at(format_args!("cannot read {}", path.display())))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Refusal::bad_file(format!("{} is not valid JSON ({error})", path.display())))
 }

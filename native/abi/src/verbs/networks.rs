@@ -48,15 +48,19 @@ fn config_of(f: &Fields) -> Result<NetworkConfig, Refusal> {
 
 fn config_file(folder: &Path) -> Result<NetworkConfig, Refusal> {
     let path = folder.join(CONFIG_FILE);
-    let length = tensor_file::open(&path)?.metadata()?.len();
+    NetworkConfig::parse(&config_json(&path)?).map_err(|why| Refusal::bad_file(format!("{}: {why}", path.display())))
+}
+
+/// The JSON of a configuration, which is never long.
+pub(super) fn config_json(path: &Path) -> Result<Value, Refusal> {
+    let length = tensor_file::open(path)?.metadata()?.len();
     if length > LONGEST_CONFIG {
         return Err(Refusal::bad_file(format!("{} is too long for a configuration: {length} bytes", path.display())));
     }
     let text =
-        fs::read(&path).map_err(|error| Refusal::from(error).at(format_args!("cannot read {}", path.display())))?;
-    let json: Value = serde_json::from_slice(&text)
-        .map_err(|error| Refusal::bad_file(format!("{} is not valid JSON ({error})", path.display())))?;
-    NetworkConfig::parse(&json).map_err(|why| Refusal::bad_file(format!("{}: {why}", path.display())))
+        fs::read(path).map_err(|error| Refusal::from(error).at(format_args!("cannot read {}", path.display())))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Refusal::bad_file(format!("{} is not valid JSON ({error})", path.display())))
 }
 
 fn weights_file(context: &Context, folder: &Path) -> Result<HashMap<String, Tensor>, Refusal> {
