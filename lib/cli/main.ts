@@ -138,7 +138,12 @@ export async function main(): Promise<never> {
   const encoder = new TextEncoder();
   const writer = (stream: typeof Deno.stdout | typeof Deno.stderr) => (line: string): void => {
     const bytes = encoder.encode(`${line}\n`);
-    for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+    try {
+      for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+    } catch (error) {
+      // Whoever read has read enough, as `head` does; the work itself goes on.
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    }
   };
   const streams = { out: writer(Deno.stdout), note: writer(Deno.stderr), interactive: Deno.stderr.isTerminal() };
   Deno.exit(await runCommand(Deno.args, streams, interruption()));

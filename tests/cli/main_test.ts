@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { fileURLToPath } from "node:url";
 import { libraryInfo } from "../../ffi/library.ts";
 import { runCommand } from "../../lib/cli/main.ts";
 import { VERSION } from "../../lib/version.ts";
@@ -96,4 +97,16 @@ Deno.test("a refused request is one line on stderr and nothing on stdout", async
       notes[0],
     );
   }
+});
+
+Deno.test("a reader that has read enough is no failure", async () => {
+  const main = fileURLToPath(new URL("../../lib/cli/main.ts", import.meta.url));
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-all", "--no-prompt", main, "--help"],
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  await child.stdout.cancel();
+  const notes = await new Response(child.stderr).text();
+  assertEquals([(await child.status).code, notes], [0, ""]);
 });
