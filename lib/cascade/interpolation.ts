@@ -1,6 +1,7 @@
 /**
  * upF of Eq. 1: puts frames between those of the decoder. The network gets three more channels with the known frames
- * (zero where a frame is masked) and one that is 1 where a frame is masked.
+ * (where a frame is masked zero, or with `residual_scale` a blend of the known ones) and one that is 1 where a frame is
+ * masked.
  *
  * @module
  */
@@ -120,8 +121,10 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
     const guidance = run.guidance ?? this.settings.guidance;
     const runs = guidanceRuns(guidance);
     const fps = trainedFps(run.fps * run.skip, this.settings.fps_range);
+    const { residual_scale: scale } = this.settings;
     using known = await knownFrames(frames, end, window);
-    using extra = await maskedInput(known, window);
+    using blend = scale === undefined ? undefined : await blendedFrames(known, window);
+    using extra = await maskedInput(blend ?? known, window);
     using extras = await repeatBatch(extra, runs);
     using condition = await repeatBatch(embedding, runs);
     // Noise by the frame's number in the whole video: neighbours agree on the frame they share.
@@ -133,8 +136,8 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
       sampler: this.settings.sampler,
       prediction: this.settings.prediction,
       start,
-      denoise: (noisy, timestep) =>
-        guided(noisy, guidance, async (noisy, drop) => {
+      denoise: async (noisy, timestep) => {
+        const made = await guided(noisy, guidance, async (noisy, drop) => {
           using sample = await Tensor.cat([noisy, extras], noisy.shape.length - 1);
           return await this.predict(
             {
@@ -146,7 +149,11 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
             COLOURS,
             signal,
           );
-        }),
+        });
+        if (blend === undefined || scale === undefined) return made;
+        using difference = made;
+        return await Tensor.combine([{ tensor: blend, scale: 1 }, { tensor: difference, scale }]);
+      },
       noise,
       clamp: [-1, 1],
       signal,
@@ -183,9 +190,40 @@ export async function knownFrames(frames: Tensor, end: Tensor | undefined, windo
 }
 
 /**
+ * The known frames, between them a linear blend of the two beside, and before the first and after the last the nearest:
+ * (B, L, H, W, 3).
+ *
+ * @param known The known frames in their places (B, L, H, W, 3); what is elsewhere does not matter.
+ * @param window Which they are.
+ */
+export async function blendedFrames(known: Tensor, window: Pick<FrameWindow, "known">): Promise<Tensor> {
+  const [batch = 0, length = 0, ...frame] = known.shape;
+  const places = window.known.map(({ position }) => position).sort((one, other) => one - other);
+  const [first, last] = [places[0], places.at(-1)];
+  if (first === undefined || last === undefined) return await Tensor.combine([{ tensor: known, scale: 0 }]);
+  const before = range(0, length).map((place) => places.findLast((known) => known <= place) ?? first);
+  const after = range(0, length).map((place) => places.find((known) => known >= place) ?? last);
+  const shares = range(0, length).map((place) => {
+    const [from = first, to = last] = [before[place], after[place]];
+    return from < to ? (place - from) / (to - from) : 0;
+  });
+  // Scales go by the first axis.
+  using ones = await known.gather(1, before);
+  using others = await known.gather(1, after);
+  using flatOnes = await ones.reshape([batch * length, ...frame]);
+  using flatOthers = await others.reshape([batch * length, ...frame]);
+  const scales = range(0, batch).flatMap(() => shares);
+  using blended = await Tensor.combine([
+    { tensor: flatOnes, scale: scales.map((share) => 1 - share) },
+    { tensor: flatOthers, scale: scales },
+  ]);
+  return await blended.reshape(known.shape);
+}
+
+/**
  * The four channels that the network gets besides the noisy frames: the known frames, and 1 where a frame is masked.
  *
- * @param known The known frames, zeros elsewhere (B, L, H, W, 3).
+ * @param known The known frames, zeros or a blend elsewhere (B, L, H, W, 3).
  * @param window Which they are.
  * @returns (B, L, H, W, 4).
  */

@@ -78,6 +78,11 @@ export interface DecoderSettings extends DiffusionSettings {
 export interface InterpolationSettings extends DiffusionSettings {
   /** The rates it was trained on. */
   readonly fps_range: FpsSettings;
+  /**
+   * With a prediction of `sample` and a number here, the network sees a linear blend of the known frames where the paper
+   * has zeros, and gives the difference to it, divided by this number; otherwise it gives the frames.
+   */
+  readonly residual_scale?: number;
 }
 
 /** SR_l^t or SR_h. */
@@ -249,24 +254,30 @@ function decoder(f: JsonFields): DecoderSettings {
 }
 
 function interpolation(f: JsonFields): InterpolationSettings {
-  const settings = { ...diffusion(f), fps_range: fpsRange(f) };
+  const settings = withResidual(f, { ...diffusion(f), fps_range: fpsRange(f) });
   f.end();
   return settings;
 }
 
 function superResolution(f: JsonFields): SuperResolutionSettings {
-  const settings = {
+  const settings = withResidual(f, {
     ...diffusion(f),
     size: f.whole("size", 1, 4096),
     augmentation: f.number("augmentation", 0, 1, 0),
-    ...f.has("residual_scale") ? { residual_scale: f.number("residual_scale", 1e-3, 1e3) } : {},
     chunk: f.whole("chunk", 0, 4096, 0),
-  };
-  if (settings.residual_scale !== undefined && settings.prediction !== "sample") {
-    f.refuse("residual_scale", 'needs "prediction": "sample"', settings.residual_scale);
-  }
+  });
   f.end();
   return settings;
+}
+
+function withResidual<Settings extends DiffusionSettings>(
+  f: JsonFields,
+  settings: Settings,
+): Settings & { readonly residual_scale?: number } {
+  if (!f.has("residual_scale")) return settings;
+  const scale = f.number("residual_scale", 1e-3, 1e3);
+  if (settings.prediction !== "sample") f.refuse("residual_scale", 'needs "prediction": "sample"', scale);
+  return { ...settings, residual_scale: scale };
 }
 
 function fpsRange(f: JsonFields): FpsSettings {

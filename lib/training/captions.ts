@@ -48,6 +48,12 @@ const AFTER = ("emoji|icon|in motion|moving|please|on a white background|slowly|
 
 const SYLLABLES = "ba be da do fi ga gu ka ki lo lu ma mi na no pa pi ra ri sa so ta ti va vo wa za zu".split(" ");
 
+/** How often a filler is a word that means nothing: often, for what people write is full of words no caption has. */
+const MADE_UP = 0.25;
+
+/** What people write behind or between words. */
+const MARKS = [",", "!", ".", "?"];
+
 /** Of this many search words of a concept one is kept from training, for measures. */
 const HELD_OUT = 12;
 
@@ -181,9 +187,10 @@ function surrounded(text: string, draws: Draws): string {
   let result = words.join(" ");
   if (draws.chance(0.1) && !result.endsWith("s")) result += "s";
   for (let count = draws.pick([0, 1, 1, 2]); count > 0; count--) {
-    result = `${draws.chance(0.06) ? madeUpWord(draws) : draws.pick(BEFORE)} ${result}`;
+    result = `${draws.chance(MADE_UP) ? madeUpWord(draws) : draws.pick(BEFORE)} ${result}`;
   }
-  if (draws.chance(0.35)) result += ` ${draws.chance(0.06) ? madeUpWord(draws) : draws.pick(AFTER)}`;
+  if (draws.chance(0.15)) result += draws.pick(MARKS);
+  if (draws.chance(0.35)) result += ` ${draws.chance(MADE_UP) ? madeUpWord(draws) : draws.pick(AFTER)}`;
   return result;
 }
 

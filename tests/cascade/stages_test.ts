@@ -1,10 +1,12 @@
-import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
+import { Network } from "../../ffi/network.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import { Cascade } from "../../lib/cascade/cascade.ts";
 import { trainedFps } from "../../lib/cascade/decoder.ts";
-import { knownFrames, maskedInput } from "../../lib/cascade/interpolation.ts";
+import { blendedFrames, Interpolation, knownFrames, maskedInput } from "../../lib/cascade/interpolation.ts";
+import { parseModelIndex } from "../../lib/cascade/model_index.ts";
 import { AUGMENTATION_STEP, noiseStream, STAGES } from "../../lib/cascade/stage.ts";
 import { enlargedFrames } from "../../lib/cascade/super_resolution.ts";
 import { frameWindows } from "../../lib/cascade/windows.ts";
@@ -48,6 +50,29 @@ Deno.test("knownFrames() puts the known frames in their places and zeros elsewhe
   await assertRejects(() => knownFrames(frames, undefined, second), KinoraError, "needs the end");
 });
 
+Deno.test("blendedFrames() mixes the known frames beside, and holds the outermost", async () => {
+  const window = {
+    known: [9, 2, 4].map((position) => ({ position, source: "key", frame: position } as const)),
+  };
+  const values = new Float32Array(2 * 11 * 2).fill(7);
+  // Two samples of 11 frames of 1x2 grey pixels; known frames of the second are ten times as bright.
+  const set = (sample: number, frame: number, value: number): void => {
+    values.fill(value, (sample * 11 + frame) * 2, (sample * 11 + frame + 1) * 2);
+  };
+  for (const sample of [0, 1]) {
+    for (const [frame, value] of [[2, 0.25], [4, 0.75], [9, -0.5]] as const) {
+      set(sample, frame, value * (1 + 9 * sample));
+    }
+  }
+  using known = await Tensor.create([2, 11, 1, 2, 1], values);
+  using blend = await blendedFrames(known, window);
+  const wanted = [0.25, 0.25, 0.25, 0.5, 0.75, 0.5, 0.25, 0, -0.25, -0.5, -0.5];
+  const all = [...wanted, ...wanted.map((value) => 10 * value)].flatMap((value) => [value, value]);
+  const made = await blend.read();
+  assertEquals(made.length, all.length);
+  for (const [at, value] of all.entries()) assertAlmostEquals(made[at] ?? NaN, value, 1e-5);
+});
+
 Deno.test("maskedInput() adds a channel that is 1 where a frame is masked", async () => {
   using frames = await plainFrames(16);
   const [window] = frameWindows(16, 5);
@@ -81,6 +106,43 @@ Deno.test("enlargedFrames() adds the same noise to all frames, in range", async 
   assertNotEquals(await clean.read(), values);
   for (const value of await clean.read()) assert(Math.abs(value - 0.01) < 1e-6);
   await assertRejects(() => enlargedFrames(still, { ...options, level: 2 }), KinoraError, "from 0 to 1");
+});
+
+Deno.test("an interpolation that learns the difference starts as a linear blend", async () => {
+  const network = await Network.create({
+    _class_name: "UNetPseudo3DModel",
+    in_channels: 7,
+    patch_size: 1,
+    block_out_channels: [8],
+    attention: [false],
+    norm_num_groups: 2,
+    time_embedding_dim: 8,
+    temporal: true,
+  }, { seed: 1 });
+  const { interpolation: settings } = parseModelIndex({
+    _class_name: "MakeAVideoCascade",
+    name: "one",
+    stages: {
+      interpolation: {
+        folder: "interpolation",
+        schedule: { type: "cosine" },
+        prediction: "sample",
+        residual_scale: 0.25,
+        steps: 3,
+        fps_range: { least: 4, most: 24 },
+      },
+    },
+  }, "one").stages;
+  assert(settings !== undefined);
+  using stage = new Interpolation(network, settings);
+  using frames = await plainFrames(4, 4);
+  using embedding = await Tensor.create([1, 1], new Float32Array([1]));
+  using made = await stage.sample(frames, embedding, { seeds: [5], skip: 5, fps: 8 });
+  const values = await made.read();
+  assertEquals(made.shape, [1, 16, 4, 4, 3]);
+  for (let frame = 0; frame < 16; frame++) {
+    assertAlmostEquals(values[frame * 48] ?? NaN, (1 + frame / 5) / 100, 1e-5, `frame ${frame}`);
+  }
 });
 
 Deno.test("stages work alone: batches are the samples one by one, chunks the frames all at once", () =>

@@ -118,7 +118,7 @@ export function tinyRecipe(steps: number): Record<string, unknown> & { stages: R
         image: { folder: "clip_image" },
         prior: { folder: "prior", schedule: { type: "cosine" }, prediction: "sample", steps: 2, guidance: 2 },
         decoder: { folder: "decoder", ...diffusion, guidance: 1.5, frames: 16, size: SMALL, fps: 8, fps_range },
-        interpolation: { folder: "interpolation", ...diffusion, fps_range },
+        interpolation: { ...enlarging, folder: "interpolation", fps_range },
         "sr-low": { folder: "sr_low", ...enlarging, size: LARGE, augmentation: 0.05 },
         "sr-high": { folder: "sr_high", ...enlarging, size: 3 * LARGE, augmentation: 0.02, chunk: 4 },
       },

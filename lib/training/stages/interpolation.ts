@@ -6,12 +6,12 @@
 import type { Network, NetworkConfig } from "../../../ffi/network.ts";
 import { Tensor } from "../../../ffi/tensor.ts";
 import type { Objective } from "../../../ffi/trainer.ts";
-import { Interpolation, knownFrames, maskedInput } from "../../cascade/interpolation.ts";
+import { blendedFrames, Interpolation, knownFrames, maskedInput } from "../../cascade/interpolation.ts";
 import type { JsonFields } from "../../cascade/json_fields.ts";
 import { WINDOW } from "../../cascade/windows.ts";
 import type { Clip } from "../../data/dataset_index.ts";
 import { clipRows } from "../clip_sampling.ts";
-import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
+import { drawTimes, noisyBatch, snrWeights } from "../diffusion_batch.ts";
 import { ImageEmbeddings } from "../embeddings.ts";
 import { drawMask, type MaskSettings } from "../frame_masks.ts";
 import { curriculumFps, type FpsCurriculum } from "../fps_curriculum.ts";
@@ -37,6 +37,9 @@ const MEASURED = 6;
 
 /** Distance of known frames in measures: that of 76 frames made of 16. */
 const MEASURED_SKIP = 5;
+
+/** Weights of the losses of a network that predicts the clean frames. */
+const SNR_RANGE = [0.5, 5] as const;
 
 /** The settings of the stage. */
 interface Settings {
@@ -97,11 +100,18 @@ class InterpolationTraining implements StageTraining {
     );
     using clean = await data.sequences("clips64", rows);
     const condition = keep(await clipConditions(this.#images, clips, clean, this.#settings, draws));
-    using extra = await maskedClips(clean, masks, draws);
+    const { residual_scale: scale, prediction } = settings;
+    using extra = await maskedClips(clean, { ...masks, blend: scale !== undefined }, draws);
     using noise = await Tensor.noise({ shape: clean.shape, seeds: draws.seeds(clips.length), stream: 0 });
     const times = drawTimes(settings, clips.length, draws);
-    const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, settings.prediction);
+    const { noisy, target, timesteps, levels } = await noisyBatch(clean, noise, times, prediction);
     using frames = noisy;
+    let wanted = target;
+    if (scale !== undefined) {
+      target.dispose();
+      using blend = await extra.gather(4, [0, 1, 2]);
+      wanted = await Tensor.combine([{ tensor: clean, scale: 1 / scale }, { tensor: blend, scale: -1 / scale }]);
+    }
     return [{
       type: "regression",
       network: 0,
@@ -113,7 +123,8 @@ class InterpolationTraining implements StageTraining {
         fps,
       },
       output: "sample",
-      target: keep(target),
+      target: keep(wanted),
+      ...prediction === "sample" ? { sampleWeights: snrWeights(levels, SNR_RANGE) } : {},
     }];
   }
 
@@ -137,7 +148,9 @@ class InterpolationTraining implements StageTraining {
     using embeddings = await this.#images.bank.gather(0, clips.map(({ concept }) => concept));
     const options = { seeds: evaluationSeeds(clips.length), skip: MEASURED_SKIP, fps: fps / MEASURED_SKIP, signal };
     using made = await stage.sample(frames, embeddings, options);
-    using blend = await linearBlend(frames, MEASURED_SKIP);
+    using blend = await blendedFrames(truth, {
+      known: given.map((frame) => ({ position: frame, source: "key", frame })),
+    });
     await writeClips(sheet, [truth, made], Array.from({ length: WINDOW }, (_, frame) => frame));
     const between_psnr = async (clips: Tensor): Promise<number> => {
       using some = await clips.gather(1, between);
@@ -154,7 +167,11 @@ class InterpolationTraining implements StageTraining {
 }
 
 /** The four further channels of each clip, each with a mask of its own: (B, F, H, W, 4). */
-async function maskedClips(clips: Tensor, masks: MaskSettings, draws: Draws): Promise<Tensor> {
+async function maskedClips(
+  clips: Tensor,
+  masks: MaskSettings & { readonly blend: boolean },
+  draws: Draws,
+): Promise<Tensor> {
   const [batch = 0, frames = 0] = clips.shape;
   const parts: Tensor[] = [];
   try {
@@ -162,27 +179,10 @@ async function maskedClips(clips: Tensor, masks: MaskSettings, draws: Draws): Pr
       const window = drawMask(frames, masks, draws);
       using clip = await clips.gather(0, [sample]);
       using known = await knownFrames(clip, undefined, window);
-      parts.push(await maskedInput(known, window));
+      using filled = masks.blend ? await blendedFrames(known, window) : undefined;
+      parts.push(await maskedInput(filled ?? known, window));
     }
     return await Tensor.cat(parts, 0);
-  } finally {
-    for (const part of parts) part.dispose();
-  }
-}
-
-/** The baseline: frames in between are mixtures of the given ones beside them. */
-async function linearBlend(given: Tensor, skip: number): Promise<Tensor> {
-  const count = given.shape[1] ?? 0;
-  const places = Array.from({ length: (count - 1) * skip + 1 }, (_, frame) => frame);
-  const parts: Tensor[] = [];
-  try {
-    for (const place of places) {
-      const [before, share] = [Math.floor(place / skip), place % skip / skip];
-      using one = await given.gather(1, [before]);
-      using other = await given.gather(1, [Math.min(count - 1, before + 1)]);
-      parts.push(await Tensor.combine([{ tensor: one, scale: 1 - share }, { tensor: other, scale: share }]));
-    }
-    return await Tensor.cat(parts, 1);
   } finally {
     for (const part of parts) part.dispose();
   }
