@@ -22,6 +22,7 @@ export { type LibraryInfo, libraryInfo } from "./ffi/library.ts";
 export * from "./ffi/media.ts";
 export {
   type ForwardOptions,
+  type GrowOptions,
   Network,
   type NetworkConfig,
   type NetworkInputs,

@@ -42,6 +42,12 @@ export interface NewNetworkOptions extends NetworkOptions {
   readonly seed: number;
 }
 
+/** How a network grows out of another. */
+export interface GrowOptions extends NewNetworkOptions {
+  /** Layers whose weights are not taken but start anew, such as `conv_out`. */
+  readonly fresh?: readonly string[] | undefined;
+}
+
 /** How a network is run. */
 export interface ForwardOptions {
   /** The arithmetic; by default the one that the network was loaded for. */
@@ -128,13 +134,13 @@ export class Network extends NativeObject {
    *
    * @param folder The folder of the network on disk.
    * @param config The new configuration.
-   * @param options The seed.
+   * @param options The seed, and what starts anew.
    * @throws {KinoraError} As {@linkcode Network.load} and {@linkcode Network.create}.
    */
-  static async grow(folder: string, config: NetworkConfig, options: NewNetworkOptions): Promise<Network> {
+  static async grow(folder: string, config: NetworkConfig, options: GrowOptions): Promise<Network> {
     checkMayRead(...files(folder));
-    const { seed, trainable } = options;
-    const request = { verb: "network.grow", folder, config, seed, trainable };
+    const { seed, trainable, fresh } = options;
+    const request = { verb: "network.grow", folder, config, seed, trainable, fresh };
     return new Network(await runJob(request, job(options)), options);
   }
 

@@ -299,7 +299,8 @@ function stageContext(stage: TrainedStage, options: StageRunOptions): StageConte
       if (start.from === undefined) return await Network.create(start.config, { seed, trainable: true });
       const folder = await trainedFolder(start.from, part, run, model);
       const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
-      return await Network.grow(folder, { ...config, ...start.config }, { seed, trainable: true });
+      const { fresh } = start;
+      return await Network.grow(folder, { ...config, ...start.config }, { seed, trainable: true, fresh });
     },
   };
 

@@ -55,6 +55,8 @@ export interface NetworkStart {
   readonly config: NetworkConfig;
   /** A stage trained before, whose weights it starts from. */
   readonly from?: TrainedStage | undefined;
+  /** With `from`: layers that start anew. */
+  readonly fresh?: readonly string[] | undefined;
 }
 
 /** A network that a stage trains, and the part of the model that it becomes. */

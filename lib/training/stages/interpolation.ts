@@ -65,7 +65,9 @@ export function readInterpolation(f: JsonFields): StageStarter {
   };
   return (context) =>
     owning(async (stack) => {
-      const start = { config: settings.config, from: "decoder-video" } as const;
+      // The last layer of the decoder gives something else than the difference to a blend, which starts at zero.
+      const fresh = context.model.settings("interpolation").residual_scale === undefined ? [] : ["conv_out"];
+      const start = { config: settings.config, from: "decoder-video", fresh } as const;
       const network = stack.use(await context.network("interpolation", start));
       const images = stack.use(await ImageEmbeddings.load(context));
       return new InterpolationTraining(context, settings, network, images);

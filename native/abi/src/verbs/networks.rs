@@ -105,12 +105,21 @@ fn load(context: &Context, request: &Value) -> Result<Value, Refusal> {
 }
 
 fn grow(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["folder", "config", "seed", "trainable"])?;
+    let f = fields(request, &["folder", "config", "seed", "trainable", "fresh"])?;
     let folder = f.path("folder")?;
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
     let trainable = f.flag("trainable")?;
-    let parameters = Parameters::grown(weights_file(context, &folder)?, seed, trainable);
+    let fresh = f.optional("fresh", |f| f.texts("fresh"))?.unwrap_or_default();
+    let mut weights = weights_file(context, &folder)?;
+    for layer in fresh {
+        let (before, prefix) = (weights.len(), format!("{layer}."));
+        weights.retain(|name, _| !name.starts_with(&prefix));
+        if weights.len() == before {
+            return Err(f.refuse("fresh", format_args!("must name layers of the network, not {layer:?}")));
+        }
+    }
+    let parameters = Parameters::grown(weights, seed, trainable);
     let network = made_of(config, parameters, &folder)?;
     let initialised = json!(network.parameters().initialised());
     Ok(described(network, Map::from_iter([("initialised".into(), initialised)])))
