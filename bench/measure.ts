@@ -154,13 +154,20 @@ export async function startUp(options: Measuring): Promise<MeasuredRow> {
       stdin: "null",
       stdout: "piped",
     }).spawn();
-    // The first byte says that the forward is done; writing the result for the comparison is not timed.
-    const reader = process.stdout.getReader();
-    const { done } = await reader.read();
-    const elapsed = performance.now() - start;
-    await reader.cancel();
+    // The word says that the forward is done; writing the result for the comparison is not timed.
+    const reader = process.stdout.pipeThrough(new TextDecoderStream()).getReader();
+    let [said, elapsed] = ["", NaN];
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      // Packages may say something of their own before.
+      said += value;
+      if (Number.isNaN(elapsed) && said.includes("first forward done")) elapsed = performance.now() - start;
+    }
     const { success } = await process.status;
-    if (done || !success) throw new KinoraError("failed", `${program} did not get to the end of its first forward`);
+    if (Number.isNaN(elapsed) || !success) {
+      throw new KinoraError("failed", `${program} did not get to the end of its first forward`);
+    }
     return [elapsed];
   };
   const [ours = [], theirs = []] = await interleaved(options.rounds, [

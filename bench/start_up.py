@@ -16,5 +16,5 @@ tensors = safetensors.torch.load_file(weights)
 model.load_state_dict({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("state/")})
 with torch.no_grad():
     y = model(tensors["in/x"], timestep=tensors["in/timestep"])
-print("done", flush=True)
+print("first forward done", flush=True)
 safetensors.torch.save_file({"y": y.contiguous()}, out)

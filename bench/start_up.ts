@@ -23,5 +23,5 @@ const results = await runLayer({
   state: under("state/"),
   inputs: { x, timestep },
 });
-console.log("done");
+console.log("first forward done");
 await saveTensors({ y: results["out/y"] as Tensor }, out);
