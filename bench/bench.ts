@@ -115,12 +115,16 @@ async function measured(plan: Plan, options: Measuring, dtypes: readonly Dtype[]
   }
   if (extras.has("roofline")) console.error("bench: what the processor can do");
   const found = extras.has("roofline") ? [await peaks(options)] : [];
+  const alone = { ...options, threads: 1, cores: options.cores?.split(",")[0] };
+  if (extras.has("roofline") && options.threads > 1) found.push(await peaks(alone));
   if (extras.has("scaling")) {
+    await using python = peerSide(options);
     for (const dtype of dtypes) {
-      for (const [frames, size] of SCALING) {
-        console.error(`bench: unet of ${frames} frames of ${size}x${size}, ${dtype}`);
-        scaling.push(await scale(frames, size, dtype, options));
+      for (const size of SCALING) {
+        console.error(`bench: unet of ${size[0]} frames of ${size[1]}x${size[1]}, ${dtype}`);
+        scaling.push(await scale(size, dtype, python, options));
       }
+      if (options.threads > 1) scaling.push(await scale([16, 64], dtype, python, alone));
     }
   }
   const versions = {

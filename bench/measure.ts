@@ -62,10 +62,12 @@ export async function compare(job: Job, kinora: Side, python: Side, options: Mea
   // What takes seconds has been warmed by the comparison.
   const whole = of.layer === "unet";
   const request = { seconds: options.seconds, least: whole ? 1 : 3, warm: !whole };
-  let foreign: number | undefined;
+  // Summed over all rounds: the system counts in hundredths of a second, too coarse for a single one.
+  let [foreign, elapsed]: [number | undefined, number] = [0, 0];
   const timed = async (side: Side, peer?: Peer): Promise<readonly number[]> => {
     const found = await side.time(peer === undefined ? request : { ...request, peer });
-    if (found.foreign !== undefined) foreign = Math.max(foreign ?? 0, found.foreign);
+    foreign = found.foreign === undefined ? undefined : (foreign ?? 0) + found.foreign;
+    elapsed += found.elapsed;
     return found.ms;
   };
   const sides = [() => timed(kinora), ...of.peers.map((peer) => () => timed(python, peer))];
@@ -74,9 +76,14 @@ export async function compare(job: Job, kinora: Side, python: Side, options: Mea
     const [peerRounds, error] = [theirs[index] ?? [], errors.get(peer) ?? Infinity];
     return {
       ...row(of.name, job, peer, ours, peerRounds, error),
-      ...foreign === undefined ? {} : { foreign: Math.round(foreign * 1e4) / 1e4 },
+      ...shareOf(foreign, elapsed),
     };
   });
+}
+
+/** The others' share of a core, if it is known. */
+function shareOf(foreign: number | undefined, elapsed: number): { readonly foreign?: number } {
+  return foreign === undefined ? {} : { foreign: Math.max(0, Math.round(1e4 * foreign / elapsed) / 1e4) };
 }
 
 function row(
@@ -198,18 +205,19 @@ export async function peaks(options: Measuring): Promise<Peaks> {
   return { threads: options.threads, ...found };
 }
 
-/** One forward of the whole network at a size, in a process of its own. */
+/** The first forward of the whole network at a size, in a process of its own. */
 export async function scale(
-  frames: number,
-  size: number,
+  [frames, size]: readonly [number, number],
   dtype: Dtype,
+  python: Side,
   options: Measuring,
 ): Promise<ScalingRow> {
   const of = unetCase(frames, size);
-  const file = await writtenUnet(of, options);
+  const file = await caseFile(of, python, options.folder);
   await using side = kinoraSide(options);
   await side.ask({ do: "load", wanted: { layer: "unet", config: of.config, pass: "forward", dtype }, file });
-  const { ms } = await side.time({ seconds: options.seconds, least: 1, warm: false });
+  const { ms, elapsed, foreign } = await side.time({ seconds: options.seconds, least: 1, warm: false });
   const { peak } = await side.ask<{ readonly peak: number | null }>({ do: "memory" });
-  return { frames, size, threads: options.threads, dtype, ms: median(ms), bytes: peak };
+  const found = { frames, size, threads: options.threads, dtype, ms: median(ms), bytes: peak };
+  return { ...found, ...shareOf(foreign, elapsed) };
 }

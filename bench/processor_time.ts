@@ -11,17 +11,19 @@ const TICKS = 100;
  * Runs `work` and says how much others computed meanwhile.
  *
  * @param pid The process that is measured.
- * @returns What `work` gave, and the others' share of one core; `undefined` where the system is not Linux.
+ * @returns What `work` gave, the seconds it took, and those that others computed; the latter only on Linux.
  */
-export async function watched<T>(pid: number, work: () => Promise<T>): Promise<{ value: T; foreign?: number }> {
+export async function watched<T>(
+  pid: number,
+  work: () => Promise<T>,
+): Promise<{ readonly value: T; readonly elapsed: number; readonly foreign?: number }> {
   const before = await seconds(pid);
   const start = performance.now();
   const value = await work();
   const elapsed = (performance.now() - start) / 1000;
   const after = await seconds(pid);
-  if (before === undefined || after === undefined) return { value };
-  const foreign = after.all - before.all - (after.own - before.own);
-  return { value, foreign: Math.max(0, foreign / elapsed) };
+  if (before === undefined || after === undefined) return { value, elapsed };
+  return { value, elapsed, foreign: after.all - before.all - (after.own - before.own) };
 }
 
 async function seconds(pid: number): Promise<{ all: number; own: number } | undefined> {

@@ -38,7 +38,7 @@ export interface MeasuredRow extends Row {
   readonly error: number;
   /** The largest relative error at which they agree. */
   readonly tolerance: number;
-  /** The largest share of a core that other processes took in a round; absent where the system does not tell. */
+  /** The share of a core that other processes took meanwhile; absent where the system does not tell. */
   readonly foreign?: number;
 }
 
@@ -78,6 +78,8 @@ export interface ScalingRow {
   readonly ms: number;
   /** The most bytes that the process had; `null` where the system does not tell. */
   readonly bytes: number | null;
+  /** As {@linkcode MeasuredRow.foreign}. */
+  readonly foreign?: number;
 }
 
 /** Everything that was measured on one machine. */
@@ -128,12 +130,20 @@ export function machineLine({ cpu, features, cores, threads, pinned, memory, os 
   }, ${on}; ${features.join(" ") || "instruction sets not known"}`;
 }
 
-/** A Markdown table with columns of one width. */
-export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column]?.length ?? 0), 3));
+/**
+ * A Markdown table as `deno fmt` leaves it.
+ *
+ * @param words How many columns hold words; the others are numbers, which stand at the right.
+ * @param head The columns' names.
+ * @param rows The cells.
+ */
+export function markdownTable(words: number, head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]?.length ?? 0), i < words ? 3 : 2));
   const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, i) => i < 4 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)).join(" | ")} |`;
-  const rule = widths.map((width, i) => i < 4 ? "-".repeat(width) : `${"-".repeat(width - 1)}:`);
+    `| ${
+      cells.map((cell, i) => i < words ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0)).join(" | ")
+    } |`;
+  const rule = widths.map((width, i) => i < words ? "-".repeat(width) : `${"-".repeat(width - 1)}:`);
   return [line(head), `| ${rule.join(" | ")} |`, ...rows.map(line)];
 }
 
@@ -142,8 +152,13 @@ export function milliseconds(ms: number): string {
   return ms >= 100 ? ms.toFixed(0) : ms.toPrecision(3);
 }
 
-/** The share of a core above which others disturbed a round. */
+/** The share of a core above which others disturbed a row. */
 const DISTURBED = 0.05;
+
+/** What others took, marked where it is much. */
+export function othersOf({ foreign }: { readonly foreign?: number }): string {
+  return foreign === undefined ? "" : `${(foreign * 100).toFixed(0)} %${foreign > DISTURBED ? " !" : ""}`;
+}
 
 /** The comparisons as a table. */
 export function comparisonTable(rows: readonly MeasuredRow[]): string[] {
@@ -156,9 +171,10 @@ export function comparisonTable(rows: readonly MeasuredRow[]): string[] {
     milliseconds(row.kinora_ms),
     row.ratio.toFixed(2),
     `${row.agrees ? "yes" : "NO"} ${row.error.toExponential(1)}`,
-    row.foreign === undefined ? "" : `${(row.foreign * 100).toFixed(0)} %${row.foreign > DISTURBED ? " !" : ""}`,
+    othersOf(row),
   ]);
   return markdownTable(
+    4,
     ["row", "pass", "dtype", "peer", "PyTorch ms", "Kinora ms", "PyTorch / Kinora", "agrees", "others"],
     cells,
   );
@@ -175,7 +191,7 @@ export function reportText(record: BenchRecord): string[] {
       "",
       "Times are medians of the rounds' medians. 'agrees' gives the relative error between both results; allowed are",
       `${tolerances(rows)}.`,
-      "'others' is the largest share of a core that other processes took in a round; above 5 % the row is marked.",
+      "'others' is the share of a core that other processes took meanwhile; above 5 % the row is marked.",
       "",
     );
   }

@@ -89,10 +89,10 @@ export class Side implements AsyncDisposable {
     }
   }
 
-  /** The times of runs in milliseconds, and the share of a core that other processes took meanwhile. */
+  /** The times of runs in milliseconds, the seconds of all of them, and those that other processes computed meanwhile. */
   async time(
     request: { readonly seconds: number; readonly least: number; readonly warm: boolean; readonly peer?: string },
-  ): Promise<{ readonly ms: readonly number[]; readonly foreign?: number }> {
+  ): Promise<{ readonly ms: readonly number[]; readonly elapsed: number; readonly foreign?: number }> {
     const { value, ...rest } = await watched(
       this.#process.pid,
       () => this.ask<{ readonly ms: readonly number[] }>({ do: "time", ...request }),
