@@ -1,0 +1,183 @@
+// deno-lint-ignore-file no-console
+/**
+ * `deno task bench`: Kinora and PyTorch in turn on the same cores, with the same inputs and weights.
+ *
+ * @module
+ */
+import { KinoraError } from "../ffi/errors.ts";
+import { helpText, parseOptions } from "../lib/cli/options.ts";
+import { VERSION } from "../lib/version.ts";
+import { build } from "../tasks/build.ts";
+import { offlineArguments } from "../tasks/offline.ts";
+import type { Dtype } from "./cases.ts";
+import { thisMachine } from "./machine.ts";
+import { compare, kinoraSide, type Measuring, peaks, peerSide, scale, startUp, trainingMemory } from "./measure.ts";
+import { NAMES, type Plan, planOf } from "./plan.ts";
+import { findPython } from "./python.ts";
+import {
+  type BenchRecord,
+  checkRecord,
+  type MeasuredRow,
+  type MemoryRow,
+  record,
+  reportJson,
+  reportText,
+} from "./report.ts";
+import { coreList } from "./side.ts";
+
+const OPTIONS = {
+  only: { type: "text", value: "NAME,...", help: "measure only these (see below)" },
+  dtype: { type: "choice", choices: ["f32", "bf16"], help: "measure only this arithmetic" },
+  pass: { type: "choice", choices: ["forward", "train"], help: "measure only this pass" },
+  rounds: { type: "whole", value: "N", least: 1, most: 99, help: "rounds in which the sides take turns (default 3)" },
+  threads: { type: "whole", value: "N", least: 1, most: 1024, help: "threads of each side (default 2)" },
+  seconds: {
+    type: "number",
+    value: "S",
+    least: 0,
+    most: 3600,
+    help: "how long a side runs in a round, at least (default 0.5)",
+  },
+  quick: { type: "flag", help: "one short round of the last level's layers and of the unet's forward" },
+  compile: { type: "flag", help: "compare the unet with torch.compile as well, which takes minutes and needs g++" },
+  json: { type: "flag", help: "print one JSON object" },
+  record: { type: "text", value: "FILE", help: "add everything that was measured to this file" },
+} as const;
+
+const HELP = helpText({
+  usage: "bench [OPTION]...",
+  about:
+    "Runs Kinora and PyTorch in turn on the same cores, with the same inputs and weights, compares their results,\n" +
+    "and prints PyTorch's time divided by Kinora's. Needs Rust, and python3 with the packages of bench/requirements.txt.",
+  options: OPTIONS,
+  notes: `NAME is a row, for example conv3x3-64@64, or one of ${NAMES.join(", ")}.
+Without --only everything is measured but roofline (what the processor can do) and scaling (the unet's time and memory
+over frames, sizes and threads), which go to --record alone.`,
+}).replace("kinora bench", "deno task bench");
+
+/** Frames, sizes and threads at which the network is run alone. */
+const SCALING: readonly (readonly [frames: number, size: number])[] = [[16, 64], [32, 64], [76, 64], [16, 128], [
+  16,
+  256,
+]];
+
+function optionsOf(args: readonly string[]): { readonly values: ReturnType<typeof read>; readonly plan: Plan } {
+  const values = read(args);
+  const { only, dtype, pass, quick, compile } = values;
+  const plan = planOf({
+    only: only?.split(",").filter((name) => name !== ""),
+    dtypes: dtype && [dtype],
+    passes: pass && [pass],
+    quick,
+    compile,
+  });
+  const cores = navigator.hardwareConcurrency;
+  if ((values.threads ?? 1) > cores) {
+    throw new KinoraError(
+      "refused",
+      `--threads must be 1 to ${cores}, the cores of this machine, not ${values.threads}`,
+    );
+  }
+  return { values, plan };
+}
+
+const read = (args: readonly string[]) => parseOptions("bench", OPTIONS, args).values;
+
+async function measured(plan: Plan, options: Measuring, dtypes: readonly Dtype[]): Promise<BenchRecord> {
+  const { jobs, extras } = plan;
+  const needsPython = jobs.length > 0 ||
+    ["memory", "start-up", "scaling"].some((name) => (extras as Set<string>).has(name));
+  const { torch, ...packages } = needsPython ? await findPython() : {} as Record<string, string>;
+  if (await build(["--package", "kinora-bench"]) !== 0) {
+    throw new KinoraError("failed", "Kinora's side of the comparison was not built");
+  }
+  const rows: MeasuredRow[] = [];
+  const memory: MemoryRow[] = [];
+  const scaling: BenchRecord["scaling"][number][] = [];
+  await using kinora = kinoraSide(options);
+  const { isa } = await kinora.ask<{ readonly isa: string }>({ do: "hello" });
+  if (jobs.length > 0) {
+    await using python = peerSide(options);
+    for (const [index, job] of jobs.entries()) {
+      console.error(`bench: ${index + 1} of ${jobs.length}: ${job.of.name} ${job.pass} ${job.dtype}`);
+      rows.push(...await compare(job, kinora, python, options));
+    }
+  }
+  if (extras.has("start-up")) {
+    console.error("bench: start-up");
+    rows.push(await startUp(options));
+  }
+  if (extras.has("memory")) {
+    for (const dtype of dtypes) {
+      console.error(`bench: memory of training, ${dtype}`);
+      memory.push(await trainingMemory(dtype, options));
+    }
+  }
+  if (extras.has("roofline")) console.error("bench: what the processor can do");
+  const found = extras.has("roofline") ? [await peaks(options)] : [];
+  const alone = { ...options, threads: 1, cores: options.cores?.split(",")[0] };
+  if (extras.has("roofline") && options.threads > 1) found.push(await peaks(alone));
+  if (extras.has("scaling")) {
+    await using python = peerSide(options);
+    for (const dtype of dtypes) {
+      for (const size of SCALING) {
+        console.error(`bench: unet of ${size[0]} frames of ${size[1]}x${size[1]}, ${dtype}`);
+        scaling.push(await scale(size, dtype, python, options));
+      }
+      if (options.threads > 1) scaling.push(await scale([16, 64], dtype, python, alone));
+    }
+  }
+  const versions = {
+    kinora: VERSION,
+    instructions: isa,
+    deno: Deno.version.deno,
+    ...torch === undefined ? {} : { torch },
+    ...packages,
+  };
+  return { machine: await thisMachine(options.threads, options.cores), versions, rows, memory, peaks: found, scaling };
+}
+
+/**
+ * Runs the bench.
+ *
+ * @param args The arguments of the command line.
+ * @returns The exit code: 0 when everything was measured and agrees, 1 when something failed, 2 when it was refused.
+ */
+export async function bench(args: readonly string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    console.log(HELP);
+    return 0;
+  }
+  let folder: string | undefined;
+  try {
+    const { values, plan } = optionsOf(args);
+    const threads = values.threads ?? Math.min(2, navigator.hardwareConcurrency);
+    const cores = await coreList(threads);
+    if (values.record !== undefined) await checkRecord(values.record, await thisMachine(threads, cores));
+    folder = await Deno.makeTempDir({ prefix: "kinora-bench-" });
+    const found = await measured(plan, {
+      threads,
+      cores,
+      rounds: values.rounds ?? (values.quick ? 1 : 3),
+      seconds: values.seconds ?? (values.quick ? 0.05 : 0.5),
+      folder,
+      denoArguments: await offlineArguments(),
+    }, values.dtype === undefined ? ["f32", "bf16"] : [values.dtype]);
+    if (values.record !== undefined) await record(values.record, found);
+    if (values.json) console.log(JSON.stringify(reportJson(found)));
+    else for (const line of reportText(found)) console.log(line);
+    const differing = found.rows.filter(({ agrees }) => !agrees);
+    for (const { name, pass, dtype, peer, error, tolerance } of differing) {
+      console.error(`bench: ${name} ${pass} ${dtype} does not agree with ${peer}: ${error}, allowed is ${tolerance}`);
+    }
+    return differing.length === 0 ? 0 : 1;
+  } catch (error) {
+    if (!(error instanceof KinoraError)) throw error;
+    console.error(`bench: ${error.message}`);
+    return ["refused", "not-found", "bad-file"].includes(error.code) ? 2 : 1;
+  } finally {
+    if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+  }
+}
+
+if (import.meta.main) Deno.exit(await bench(Deno.args));

@@ -1,0 +1,172 @@
+// deno-lint-ignore-file no-console
+/**
+ * Writes the measured parts of `docs/performance.md` and its plots from the record beside it:
+ *
+ *     deno run -A bench/page.ts
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import { KinoraError } from "../ffi/errors.ts";
+import { writeTextWhole } from "../lib/video.ts";
+import { LAYER_KINDS, layerCase, leastBytes, LEVELS, operations } from "./cases.ts";
+import { type Curve, linePlot } from "./line_plot.ts";
+import {
+  type BenchRecord,
+  comparisonTable,
+  machineLine,
+  markdownTable,
+  milliseconds,
+  othersOf,
+  readRecord,
+  type ScalingRow,
+} from "./report.ts";
+
+const mega = (bytes: number): string => (bytes / 1e6).toFixed(0);
+
+/** What each layer's forward reaches of what the processor can do. */
+export function rooflineTable({ rows, peaks, machine }: BenchRecord): string[] {
+  const best = peaks.find(({ threads }) => threads === machine.threads);
+  if (best === undefined) return [];
+  const layers = new Map(
+    LAYER_KINDS.flatMap((kind) => LEVELS.map((level) => layerCase(kind, level))).map((c) => [c.name, c]),
+  );
+  const seen = new Set<string>();
+  const cells = rows.flatMap(({ name, pass, dtype, kinora_ms: ms }) => {
+    const of = layers.get(name);
+    if (of === undefined || pass !== "forward" || seen.has(`${name} ${dtype}`)) return [];
+    seen.add(`${name} ${dtype}`);
+    const [work, bytes] = [operations(of) ?? 0, leastBytes(of)];
+    // Attention computes in f32 whatever the precision of products is.
+    const peak = of.layer.endsWith("attention") ? best.f32 : best[dtype];
+    if (peak === null) return [];
+    const [arithmetic, memory] = [work / peak / 1e6, bytes / best.memory / 1e6];
+    return [[
+      name,
+      dtype,
+      arithmetic > memory ? "arithmetic" : "memory",
+      milliseconds(ms),
+      work === 0 ? "" : (work / ms / 1e6).toFixed(0),
+      mega(bytes),
+      (bytes / ms / 1e6).toFixed(1),
+      `${(100 * Math.max(arithmetic, memory) / ms).toFixed(0)} %`,
+    ]];
+  });
+  return markdownTable(3, ["layer", "dtype", "bound by", "ms", "GFLOP/s", "MB", "GB/s", "of the bound"], cells);
+}
+
+/** The processor's best, a line a number of threads. */
+export function peakLines({ peaks }: BenchRecord): string[] {
+  const rate = (value: number | null): string => value === null ? "no instruction" : `${value.toFixed(0)} GFLOP/s`;
+  return peaks.map(({ threads, f32, bf16, memory }) =>
+    `- ${threads} ${threads === 1 ? "thread" : "threads"}: f32 ${rate(f32)}, bf16 ${rate(bf16)}, memory ${
+      memory.toFixed(0)
+    } GB/s`
+  );
+}
+
+/** Time and memory of the network's forward. */
+export function scalingTable({ scaling }: BenchRecord): string[] {
+  return markdownTable(
+    4,
+    ["frames", "size", "threads", "dtype", "ms", "MB", "ms a frame and 64x64 pixels", "others"],
+    scaling.map(({ frames, size, threads, dtype, ms, bytes, ...others }) => [
+      `${frames}`,
+      `${size}x${size}`,
+      `${threads}`,
+      dtype,
+      milliseconds(ms),
+      bytes === null ? "" : mega(bytes),
+      milliseconds(ms / frames / (size / 64) ** 2),
+      othersOf(others),
+    ]),
+  );
+}
+
+/** Most memory of both sides in training. */
+function memoryTable({ memory }: BenchRecord): string[] {
+  return markdownTable(
+    1,
+    ["dtype", "PyTorch MB", "Kinora MB", "Kinora / PyTorch"],
+    memory.map(({ dtype, peer_bytes: peer, kinora_bytes: kinora }) => [
+      dtype,
+      mega(peer),
+      mega(kinora),
+      (kinora / peer).toFixed(2),
+    ]),
+  );
+}
+
+/** The plots by file name; none where nothing was measured. */
+export function plots({ scaling, machine }: BenchRecord): Record<string, string> {
+  const rows = scaling.filter(({ threads }) => threads === machine.threads);
+  const curves = (at: (row: ScalingRow) => number | undefined, value: (row: ScalingRow) => number | null): Curve[] =>
+    (["f32", "bf16"] as const).map((dtype) => ({
+      name: dtype,
+      points: rows.filter((row) => row.dtype === dtype).flatMap((row): [number, number][] => {
+        const [x, y] = [at(row), value(row)];
+        return x === undefined || y === null ? [] : [[x, y]];
+      }).sort(([a], [b]) => a - b),
+    })).filter(({ points }) => points.length > 1);
+  const overFrames = (row: ScalingRow): number | undefined => row.size === 64 ? row.frames : undefined;
+  const overPixels = (row: ScalingRow): number | undefined => row.frames === 16 ? row.size ** 2 / 1000 : undefined;
+  const seconds = ({ ms }: ScalingRow): number => ms / 1000;
+  const bytes = (row: ScalingRow): number | null => row.bytes === null ? null : row.bytes / 1e6;
+  const [frames, pixels] = ["frames of 64x64", "thousand pixels of each of 16 frames"];
+  const drawn: [string, Curve[], { title: string; x: string; y: string }][] = [
+    ["performance-time-frames.svg", curves(overFrames, seconds), { title: "One forward", x: frames, y: "seconds" }],
+    ["performance-memory-frames.svg", curves(overFrames, bytes), {
+      title: "One forward",
+      x: frames,
+      y: "most memory, MB",
+    }],
+    ["performance-time-size.svg", curves(overPixels, seconds), { title: "One forward", x: pixels, y: "seconds" }],
+    ["performance-memory-size.svg", curves(overPixels, bytes), {
+      title: "One forward",
+      x: pixels,
+      y: "most memory, MB",
+    }],
+  ];
+  return Object.fromEntries(
+    drawn.filter(([, lines]) => lines.length > 0).map(([name, lines, labels]) => [name, linePlot(lines, labels)]),
+  );
+}
+
+/** The measured parts of the page by name. */
+export function parts(found: BenchRecord): Record<string, string[]> {
+  const whole = new Set(["unet", "start-up"]);
+  const versions = Object.entries(found.versions).map(([name, version]) => `${name} ${version}`).join(", ");
+  return {
+    machine: [`${machineLine(found.machine)}.`, "", `${versions}.`],
+    unet: comparisonTable(found.rows.filter(({ name }) => whole.has(name))),
+    memory: memoryTable(found),
+    layers: comparisonTable(found.rows.filter(({ name }) => !whole.has(name))),
+    peaks: peakLines(found),
+    roofline: rooflineTable(found),
+    scaling: scalingTable(found),
+  };
+}
+
+/**
+ * Puts each part between the comments `<!-- NAME -->` and `<!-- /NAME -->` of a page.
+ *
+ * @throws {KinoraError} `bad-file` when the page lacks a part's comments.
+ */
+export function filled(page: string, parts: Readonly<Record<string, readonly string[]>>): string {
+  for (const [name, lines] of Object.entries(parts)) {
+    const [begin, end] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+    const [from, to] = [page.indexOf(begin), page.indexOf(end)];
+    if (from < 0 || to < from) throw new KinoraError("bad-file", `The page has no place for "${name}"`);
+    page = `${page.slice(0, from + begin.length)}\n\n${lines.join("\n")}\n\n${page.slice(to)}`;
+  }
+  return page;
+}
+
+if (import.meta.main) {
+  const docs = fileURLToPath(new URL("../docs/", import.meta.url));
+  const found = await readRecord(`${docs}performance.json`);
+  const page = `${docs}performance.md`;
+  await writeTextWhole(page, filled(await Deno.readTextFile(page), parts(found)));
+  for (const [name, svg] of Object.entries(plots(found))) await writeTextWhole(docs + name, svg);
+  console.error(`page: ${page} is written`);
+}

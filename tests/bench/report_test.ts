@@ -1,0 +1,100 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { fileURLToPath } from "node:url";
+import { KinoraError } from "../../ffi/errors.ts";
+import {
+  type BenchRecord,
+  checkRecord,
+  merged,
+  readRecord,
+  record,
+  reportJson,
+  reportText,
+} from "../../bench/report.ts";
+
+const RECORD = fileURLToPath(new URL("record.json", import.meta.url));
+const recorded = await readRecord(RECORD);
+
+Deno.test("the JSON has machine, versions and rows, and of a row eight things", () => {
+  const json = JSON.parse(JSON.stringify(reportJson(recorded)));
+  assertEquals(Object.keys(json), ["machine", "versions", "rows"]);
+  assert(json.rows.length > 0);
+  for (const row of json.rows) {
+    assertEquals(Object.keys(row), [
+      "name",
+      "pass",
+      "dtype",
+      "peer",
+      "peer_ms",
+      "kinora_ms",
+      "ratio",
+      "agrees",
+    ]);
+    assert(["forward", "train"].includes(row.pass) && ["f32", "bf16"].includes(row.dtype));
+    assertEquals(row.ratio, row.peer_ms / row.kinora_ms);
+    assertEquals(row.agrees, true);
+  }
+  const main = json.rows.filter((row: { name: string; peer: string }) => row.name === "unet" && row.peer === "eager");
+  assertEquals(main.map(({ dtype, pass }: { dtype: string; pass: string }) => `${dtype} ${pass}`), [
+    "f32 forward",
+    "bf16 forward",
+    "f32 train",
+  ]);
+});
+
+Deno.test("the table has a line a row, and says machine, versions and what was allowed", () => {
+  const lines = reportText(recorded);
+  const table = lines.filter((line) => line.startsWith("|"));
+  assertEquals(table.length, recorded.rows.length + 2);
+  assertEquals(new Set(table.map((line) => line.length)).size, 1);
+  const [row] = recorded.rows;
+  assert(row !== undefined);
+  for (const part of [row.name, row.pass, row.dtype, row.peer, row.ratio.toFixed(2)]) {
+    assertStringIncludes(table[2] ?? "", part);
+  }
+  const text = lines.join("\n");
+  for (
+    const part of [recorded.machine.cpu, "avx512_bf16", "pinned to", "torch 2.15.0", "kinora 0.1.0", "0.0001 (f32"]
+  ) {
+    assertStringIncludes(text, part);
+  }
+});
+
+Deno.test("results that differ and rounds that were disturbed stand out", () => {
+  const [row] = recorded.rows;
+  assert(row !== undefined);
+  const text = (change: Partial<typeof row>): string =>
+    reportText({ ...recorded, rows: [{ ...row, ...change }] }).join("\n");
+  assertStringIncludes(text({ agrees: false, error: 0.5 }), "NO 5.0e-1");
+  assertStringIncludes(text({ foreign: 0.21 }), "21 % !");
+  assert(!text({ foreign: 0.04 }).includes("!"));
+});
+
+Deno.test("a record grows by rows and replaces those of the same name, but not with another machine's", async () => {
+  const [first] = recorded.rows;
+  assert(first !== undefined);
+  const again = { ...first, kinora_ms: 1, ratio: first.peer_ms };
+  const added: BenchRecord = { ...recorded, rows: [again, { ...first, name: "norm-64@64" }] };
+  const all = merged(recorded, added);
+  assertEquals(all.rows.length, recorded.rows.length + 1);
+  assertEquals(all.rows[0], again);
+  const elsewhere = { ...recorded, machine: { ...recorded.machine, threads: 1 } };
+  assertEquals((assertThrows(() => merged(recorded, elsewhere), KinoraError) as KinoraError).code, "refused");
+  const newer = { ...recorded, versions: { ...recorded.versions, torch: "3.0.0" } };
+  assertThrows(() => merged(recorded, newer), KinoraError);
+
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = `${folder}/record.json`;
+    await record(path, recorded);
+    await record(path, added);
+    assertEquals(await readRecord(path), JSON.parse(JSON.stringify(all)));
+    await checkRecord(path, recorded.machine);
+    assertEquals((await assertRejects(() => checkRecord(path, elsewhere.machine), KinoraError)).code, "refused");
+    await checkRecord(`${path}.none`, recorded.machine);
+    await Deno.writeTextFile(path, "{}");
+    assertEquals((await assertRejects(() => readRecord(path), KinoraError)).code, "bad-file");
+    assertEquals((await assertRejects(() => readRecord(`${path}.none`), KinoraError)).code, "not-found");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
