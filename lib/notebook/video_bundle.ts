@@ -10,6 +10,9 @@ import { escapeHtml, imageHtml, type MediaBundle } from "./media_bundle.ts";
 /** Bytes of an animation up to which it is put into a notebook whole; above, a contact sheet stands for it. */
 export const MOST_INLINE = 4_000_000;
 
+/** Bytes of pixels above which it is not tried: PNG does not make our pictures ten times smaller. */
+const MOST_TRIED = 10 * MOST_INLINE;
+
 /** Bytes up to which the animation is put there as `image/png` too; above, the first frame stands for it there. */
 const MOST_TWICE = 64_000;
 
@@ -70,15 +73,15 @@ export async function smallFrames(
  */
 export async function videoBundle(video: Video): Promise<MediaBundle> {
   const text = video.toString();
-  let bytes = await videoPng(video);
+  const tried = video.frames * video.height * video.width * 3 <= MOST_TRIED;
+  let bytes = tried ? await videoPng(video) : new Uint8Array();
   let [note, width] = ["", shownWidth(video.width)];
-  if (bytes.length > MOST_INLINE) {
-    const large = `${(bytes.length / 1e6).toFixed(1)} MB`;
+  if (!tried || bytes.length > MOST_INLINE) {
     using sheet = await video.contactSheet();
     using small = await smallFrames(sheet, 1024);
     bytes = await videoPng(small);
     width = small.tensor.shape[2] ?? 0;
-    note = `These are its frames, side by side: moving it would take ${large} here. video.save("name.gif") writes it.`;
+    note = `Its frames side by side: moving, it is too large for a notebook; video.save("name.gif") writes it`;
   }
   let still = bytes;
   if (note === "" && bytes.length > MOST_TWICE && video.frames > 1) {
