@@ -106,6 +106,8 @@ export * from "./lib/parity/rule.ts";
 export * from "./lib/parity/safetensors.ts";
 export * from "./lib/parity/verify.ts";
 
+export { openStudio, Studio, type StudioOptions } from "./lib/studio/studio.ts";
+
 export * from "./lib/training/augmentation.ts";
 export * from "./lib/training/captions.ts";
 export * from "./lib/training/clip_sampling.ts";
