@@ -14,6 +14,8 @@ export class Drawing {
   readonly alt: string;
 
   /**
+   * Makes a drawing of SVG.
+   *
    * @param svg The drawing, a whole SVG file.
    * @param alt What it shows, in words.
    */

@@ -13,6 +13,8 @@ export class SideBySide {
   readonly #columns: number;
 
   /**
+   * Puts videos beside each other.
+   *
    * @param videos Videos or pictures by their names, of any sizes and rates.
    * @param columns How many stand in a row.
    */

@@ -16,6 +16,8 @@ export class Table {
   readonly caption: string | undefined;
 
   /**
+   * Makes a table of rows.
+   *
    * @param rows The rows, by the names of columns.
    * @param caption What stands above.
    */

@@ -32,6 +32,8 @@ export class Studio implements AsyncDisposable {
   readonly #own: Cascade | undefined;
 
   /**
+   * Holds what is open; `openStudio` makes it.
+   *
    * @param url Where the page is.
    * @param server Its server.
    * @param close Stops all runs.

@@ -218,6 +218,7 @@ async function generate() {
       status.textContent = "";
       return;
     }
+    status.textContent = "Making a video.";
     stages.replaceChildren();
     bar.removeAttribute("value");
     let ended = false;
