@@ -87,6 +87,18 @@ export * from "./lib/diffusion/sampler.ts";
 export * from "./lib/diffusion/scheduler_config.ts";
 export * from "./lib/diffusion/timesteps.ts";
 
+export * from "./lib/notebook/drawing.ts";
+export * from "./lib/notebook/heat_map.ts";
+export * from "./lib/notebook/line_chart.ts";
+export * from "./lib/notebook/live.ts";
+export * from "./lib/notebook/media_bundle.ts";
+export { show } from "./lib/notebook/show.ts";
+export * from "./lib/notebook/side_by_side.ts";
+export * from "./lib/notebook/table.ts";
+export * from "./lib/notebook/training_curves.ts";
+export { MOST_INLINE } from "./lib/notebook/video_bundle.ts";
+export * from "./lib/notebook/watch.ts";
+
 export * from "./lib/parity/fixture.ts";
 export * from "./lib/parity/judge.ts";
 export * from "./lib/parity/kind.ts";
@@ -94,6 +106,8 @@ export * from "./lib/parity/kinds.ts";
 export * from "./lib/parity/rule.ts";
 export * from "./lib/parity/safetensors.ts";
 export * from "./lib/parity/verify.ts";
+
+export { openStudio, Studio, type StudioOptions } from "./lib/studio/studio.ts";
 
 export * from "./lib/training/augmentation.ts";
 export * from "./lib/training/captions.ts";

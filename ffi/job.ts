@@ -5,6 +5,7 @@
  */
 import { KinoraError, type KinoraErrorCode } from "./errors.ts";
 import { holding, type NativeObject } from "./handle.ts";
+import { orInterrupted } from "./interrupt.ts";
 import { library, openLibrary } from "./library.ts";
 import { STATUS } from "./symbols.ts";
 
@@ -28,7 +29,7 @@ export interface JobProgress {
 
 /** How a job is run. */
 export interface JobOptions {
-  /** Stops the job; what is thrown then is the signal's reason. */
+  /** Stops the job; what is thrown then is the signal's reason. In a notebook Interrupt stops it too. */
   readonly signal?: AbortSignal | undefined;
   /** Called after steps; several steps may go by between two calls. An error it throws stops the job and is thrown on. */
   readonly onProgress?: ((progress: JobProgress) => void) | undefined;
@@ -167,7 +168,8 @@ export function runJob<T>(
 }
 
 async function runToEnd<T>(request: Request, options: JobOptions): Promise<T> {
-  const { signal, onProgress } = options;
+  const { onProgress } = options;
+  const signal = orInterrupted(options.signal);
   signal?.throwIfAborted();
   const { symbols } = await library();
   // It may have been aborted while the library was opened.

@@ -7,12 +7,11 @@ import { KinoraError } from "../ffi/errors.ts";
 import { encodeMedia } from "../ffi/media.ts";
 import { Tensor } from "../ffi/tensor.ts";
 import type { Manifest } from "./manifest.ts";
+import { DISPLAY, type MediaBundle } from "./notebook/media_bundle.ts";
+import { videoBundle } from "./notebook/video_bundle.ts";
 
 /** The file name endings that {@linkcode Video.save} accepts; besides, a path that ends with `/` becomes a folder of PNG. */
 export const VIDEO_EXTENSIONS: readonly string[] = [".gif", ".png"];
-
-/** Bytes of an animation up to which it is put into a notebook whole; above, a contact sheet stands for it. */
-const MOST_INLINE = 4_000_000;
 
 /** What was written. */
 export interface SavedVideo {
@@ -161,28 +160,8 @@ export class Video implements Disposable {
   }
 
   /** Shows the video in a notebook: an animated PNG, or a contact sheet where that would be large. */
-  async [Symbol.for("Jupyter.display")](): Promise<Record<string, string>> {
-    const folder = await Deno.makeTempDir({ prefix: "kinora-" });
-    try {
-      let bytes = await this.#png(`${folder}/video.png`);
-      if (bytes.length > MOST_INLINE) {
-        using sheet = await this.contactSheet();
-        bytes = await sheet.#png(`${folder}/sheet.png`);
-      }
-      const png = bytes.toBase64();
-      return {
-        "text/plain": this.toString(),
-        "text/html": `<img src="data:image/png;base64,${png}" alt="${this.toString()}">`,
-        "image/png": png,
-      };
-    } finally {
-      await Deno.remove(folder, { recursive: true });
-    }
-  }
-
-  async #png(path: string): Promise<Uint8Array<ArrayBuffer>> {
-    await encodeMedia(this.tensor, path, { fps: this.fps });
-    return await Deno.readFile(path);
+  async [DISPLAY](): Promise<MediaBundle> {
+    return await videoBundle(this);
   }
 
   async #saveFrames(folder: string, options: SaveOptions): Promise<SavedVideo> {

@@ -11,10 +11,12 @@ import { type ModelIndex, readModelIndex } from "../cascade/model_index.ts";
 import { NETWORK_CLASSES } from "../cascade/network_classes.ts";
 import { VERSION } from "../version.ts";
 import type { Command } from "./command.ts";
+import { installJupyterKernel, jupyterKernelInstalled } from "./jupyter_kernel.ts";
 import { helpText, type Options, parseOptions } from "./options.ts";
 
 const OPTIONS = {
   model: { type: "text", value: "DIR", help: "folder of another model to look at" },
+  fix: { type: "flag", help: "install Deno's kernel for Jupyter where it is missing" },
   json: { type: "flag", help: "print one JSON object" },
 } as const satisfies Options;
 
@@ -46,8 +48,8 @@ export const command: Command = {
   help: helpText({
     usage: "doctor [OPTION]...",
     about:
-      "Says what this machine can do: Deno, the native library and its arithmetic, memory, and the models found with\n" +
-      "their sizes and SHA-256. Exit code 1 when something is wrong.",
+      "Says what this machine can do: Deno, its kernel for Jupyter, the native library and its arithmetic, memory, and the\n" +
+      "models found with their sizes and SHA-256. Exit code 1 when something is wrong.",
     options: OPTIONS,
   }),
   async run(args, io): Promise<number> {
@@ -60,6 +62,7 @@ export const command: Command = {
       model.problem,
       ...model.stages.map(({ problem }) => problem),
     ].filter((problem) => problem !== undefined);
+    if (values.fix && await jupyterKernelInstalled() === false) await installJupyterKernel();
     const report = {
       ok: problems.length === 0,
       kinora: VERSION,
@@ -68,6 +71,7 @@ export const command: Command = {
       arch: Deno.build.arch,
       cores: navigator.hardwareConcurrency,
       memory: await memory(),
+      jupyter: await jupyterKernelInstalled() ?? null,
       library,
       model,
     };
@@ -118,6 +122,7 @@ function lines(report: {
   readonly arch: string;
   readonly cores: number;
   readonly memory: number | null;
+  readonly jupyter: boolean | null;
   readonly library: LibraryReport;
   readonly model: ModelReport;
 }): string[] {
@@ -127,6 +132,13 @@ function lines(report: {
     `kinora   ${report.kinora}`,
     `Deno     ${report.deno}`,
     `machine  ${report.os} ${report.arch}, ${report.cores} cores${memory}`,
+    `Jupyter  ${
+      report.jupyter === null
+        ? "cannot be asked for its kernels"
+        : report.jupyter
+        ? "has Deno's kernel"
+        : "does not have Deno's kernel: kinora doctor --fix installs it"
+    }`,
     ..."problem" in library ? [`library  ${library.problem}`] : [
       `library  ${library.path} (version ${library.version}, ABI ${library.abi})`,
       `         ${library.isa}, ${library.threads} threads, bf16 ${library.fastBf16 ? "fast" : "slow: f32 is used"}`,

@@ -17,6 +17,7 @@ interface Verb {
 /** Every verb; the summaries stand here too, so that the list of verbs loads none. */
 const VERBS: Readonly<Record<string, Verb>> = {
   generate: { summary: "make a video from a prompt", load: () => import("./generate.ts") },
+  studio: { summary: "open a page to make videos with", load: () => import("./studio.ts") },
   train: { summary: "train a stage by a recipe", load: () => import("./train.ts") },
   data: { summary: "get and index training data", load: () => import("./data.ts") },
   parity: { summary: "verify recorded runs of other projects", load: () => import("./parity.ts") },

@@ -3,10 +3,8 @@
  *
  * @module
  */
+import { lineChart } from "../notebook/line_chart.ts";
 import { writeTextWhole } from "../video.ts";
-
-/** Size of the picture and of the space around the plot, in pixels. */
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 280, 64, 16, 32, 40];
 
 /** A point of a curve. */
 export interface CurvePoint {
@@ -23,35 +21,9 @@ export interface CurvePoint {
  * @param title What stands above it.
  */
 export function lossCurve(points: readonly CurvePoint[], title: string): string {
-  const shown = points.filter(({ loss }) => loss > 0 && Number.isFinite(loss));
-  const logs = shown.map(({ loss }) => Math.log10(loss));
-  const [low, high] = [Math.min(...logs, Infinity), Math.max(...logs, -Infinity)];
-  const range = Math.max(high - low, 0.01);
-  const minutes = Math.max(...shown.map(({ seconds }) => seconds / 60), 0.01);
-  const x = (value: number): number => LEFT + value / minutes * (WIDTH - LEFT - RIGHT);
-  const y = (log: number): number => TOP + (high - log) / range * (HEIGHT - TOP - BOTTOM);
-  const path = shown.map(({ seconds }, index) => `${x(seconds / 60).toFixed(1)},${y(logs[index] ?? low).toFixed(1)}`);
-  const ticks = shown.length === 0 ? [] : [0, 1, 2, 3, 4].map((part) => low + range * part / 4);
-  const labels = [
-    ...ticks.map((log) =>
-      `<path d="M${LEFT} ${y(log).toFixed(1)}H${WIDTH - RIGHT}" stroke="#ddd"/>` +
-      `<text x="${LEFT - 8}" y="${(y(log) + 4).toFixed(1)}" text-anchor="end">${(10 ** log).toPrecision(3)}</text>`
-    ),
-    ...[0, 1, 2, 3, 4].map((part) =>
-      `<text x="${x(minutes * part / 4).toFixed(1)}" y="${HEIGHT - 20}" text-anchor="middle">${
-        (minutes * part / 4).toFixed(1)
-      }</text>`
-    ),
-  ];
-  return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" font-family="sans-serif" font-size="12" fill="#333">`,
-    `<rect width="${WIDTH}" height="${HEIGHT}" fill="#fff"/>`,
-    `<text x="${LEFT}" y="20" font-size="14">${escaped(title)}: loss over minutes of training</text>`,
-    ...labels,
-    `<polyline points="${path.join(" ")}" fill="none" stroke="#d1495b" stroke-width="1.5"/>`,
-    "</svg>",
-    "",
-  ].join("\n");
+  const curve = { name: title, points: points.map(({ seconds, loss }) => [seconds / 60, loss] as const) };
+  const options = { title: `${title}: loss over minutes of training`, x: "minutes", y: "loss", logarithmic: true };
+  return lineChart([curve], options).svg;
 }
 
 /**
@@ -66,8 +38,4 @@ export async function writeLossCurve(log: string, out: string, title: string): P
     JSON.parse(line)
   );
   await writeTextWhole(out, lossCurve(lines.filter(({ loss }) => typeof loss === "number"), title));
-}
-
-function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 }

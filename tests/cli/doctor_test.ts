@@ -53,3 +53,23 @@ Deno.test("doctor names what is wrong and exits with 1", () =>
     assertStringIncludes(problem, "is missing");
     assertEquals((await doctor("--model", "/nowhere")).code, 1);
   }));
+
+Deno.test("doctor --fix installs Deno's kernel for Jupyter where it is missing", () =>
+  withTinyModel(async (model) => {
+    const home = await Deno.makeTempDir({ prefix: "kinora-jupyter-" });
+    const before = Deno.env.get("XDG_DATA_HOME");
+    // Where Deno looks for it on Linux; elsewhere this test would touch the user's own Jupyter.
+    if (Deno.build.os !== "linux") return await Deno.remove(home);
+    Deno.env.set("XDG_DATA_HOME", home);
+    try {
+      assertStringIncludes((await doctor("--model", model)).out, "kinora doctor --fix installs it");
+      assertEquals(JSON.parse((await doctor("--model", model, "--fix", "--json")).out).jupyter, true);
+      const kernel = JSON.parse(await Deno.readTextFile(`${home}/jupyter/kernels/deno/kernel.json`));
+      assertEquals([kernel.argv[1], kernel.language], ["jupyter", "typescript"]);
+      assertStringIncludes((await doctor("--model", model)).out, "has Deno's kernel");
+    } finally {
+      if (before === undefined) Deno.env.delete("XDG_DATA_HOME");
+      else Deno.env.set("XDG_DATA_HOME", before);
+      await Deno.remove(home, { recursive: true });
+    }
+  }));

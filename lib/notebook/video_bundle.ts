@@ -1,0 +1,97 @@
+/**
+ * A video as a notebook shows it.
+ *
+ * @module
+ */
+import { encodeMedia } from "../../ffi/media.ts";
+import type { Video } from "../video.ts";
+import { escapeHtml, imageHtml, type MediaBundle } from "./media_bundle.ts";
+
+/** Bytes of an animation up to which it is put into a notebook whole; above, a contact sheet stands for it. */
+export const MOST_INLINE = 4_000_000;
+
+/** Bytes of pixels above which it is not tried: PNG does not make our pictures ten times smaller. */
+const MOST_TRIED = 10 * MOST_INLINE;
+
+/** Bytes up to which the animation is put there as `image/png` too; above, the first frame stands for it there. */
+const MOST_TWICE = 64_000;
+
+/** Pixels that small pictures are enlarged to at least, by a whole number. */
+const LEAST_SHOWN = 192;
+
+/** What of a video is encoded. */
+type Frames = Pick<Video, "tensor" | "fps">;
+
+/**
+ * Encodes frames as PNG, animated where there are several.
+ *
+ * @param video The frames.
+ * @param signal Stops the work.
+ */
+export async function videoPng(video: Frames, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
+  const path = await Deno.makeTempFile({ prefix: "kinora-", suffix: ".png" });
+  try {
+    await encodeMedia(video.tensor, path, { fps: video.fps, signal });
+    return await Deno.readFile(path);
+  } finally {
+    await Deno.remove(path);
+  }
+}
+
+/** How wide a picture is shown: pictures of 64 pixels would be stamps. */
+export function shownWidth(width: number): number {
+  return width >= LEAST_SHOWN ? width : width * Math.ceil(LEAST_SHOWN / width);
+}
+
+/**
+ * A smaller form of a video, quick to encode and to send.
+ *
+ * @param video The video; it stays the caller's.
+ * @param side Its larger side at most, in pixels.
+ * @param frames Its frames at most; they are taken evenly, and the rate with them.
+ */
+export async function smallFrames(
+  video: Frames,
+  side: number,
+  frames = 16,
+): Promise<Frames & Disposable> {
+  const [count = 0, height = 0, width = 0] = video.tensor.shape;
+  const every = Math.ceil(count / frames);
+  using some = await video.tensor.gather(0, Array.from({ length: Math.ceil(count / every) }, (_, at) => at * every));
+  const scale = Math.min(1, side / Math.max(height, width));
+  const size = (length: number): number => Math.max(1, Math.round(length * scale));
+  const tensor = scale === 1
+    ? await some.reshape(some.shape)
+    : await some.resize({ height: size(height), width: size(width), filter: "area" });
+  return { tensor, fps: video.fps / every, [Symbol.dispose]: (): void => tensor.dispose() };
+}
+
+/**
+ * The forms of a video: an animated PNG, or a contact sheet where that would be large.
+ *
+ * @param video The video.
+ */
+export async function videoBundle(video: Video): Promise<MediaBundle> {
+  const text = video.toString();
+  const tried = video.frames * video.height * video.width * 3 <= MOST_TRIED;
+  let bytes = tried ? await videoPng(video) : new Uint8Array();
+  let [note, width] = ["", shownWidth(video.width)];
+  if (!tried || bytes.length > MOST_INLINE) {
+    using sheet = await video.contactSheet();
+    using small = await smallFrames(sheet, 1024);
+    bytes = await videoPng(small);
+    width = small.tensor.shape[2] ?? 0;
+    note = `Its frames side by side: moving, it is too large for a notebook; video.save("name.gif") writes it`;
+  }
+  let still = bytes;
+  if (note === "" && bytes.length > MOST_TWICE && video.frames > 1) {
+    using first = await video.tensor.gather(0, [0]);
+    still = await videoPng({ tensor: first, fps: video.fps });
+  }
+  return {
+    "text/plain": note === "" ? text : `${text}. ${note}`,
+    "text/html": imageHtml("image/png", bytes, { alt: text, width }) +
+      (note === "" ? "" : `<p>${escapeHtml(`${text}. ${note}`)}</p>`),
+    "image/png": still.toBase64(),
+  };
+}

@@ -1,0 +1,189 @@
+/**
+ * Past runs, from the manifests beside their files.
+ *
+ * @module
+ */
+import { KinoraError } from "../../ffi/errors.ts";
+import { decodeMedia } from "../../ffi/media.ts";
+import type { Manifest } from "../manifest.ts";
+import { smallFrames, videoPng } from "../notebook/video_bundle.ts";
+
+/** Kinds of files that are shown, and their MIME types. */
+const TYPES: Readonly<Record<string, string>> = {
+  ".png": "image/png",
+  ".gif": "image/gif",
+  ".webp": "image/webp",
+};
+
+/** Most runs that are listed, the latest first, and most bytes of a manifest. */
+const [MOST_RUNS, MOST_MANIFEST] = [200, 1 << 20];
+
+/** The larger side of a thumbnail in pixels, and bytes of them that are kept. */
+const [THUMB_SIDE, MOST_KEPT] = [192, 64 << 20];
+
+/** A past run. */
+export interface Run {
+  /** The file's name. */
+  readonly file: string;
+  /** When it was written, in milliseconds since 1970. */
+  readonly made: number;
+  /** The model's name. */
+  readonly model: string;
+  /** The prompt. */
+  readonly prompt: string;
+  /** The seed. */
+  readonly seed: number;
+  /** Number of frames. */
+  readonly frames: number;
+  /** Width and height in pixels. */
+  readonly size: number;
+  /** Frames a second of the video. */
+  readonly fps: number;
+  /** Frames a second that its key frames were made for. */
+  readonly keyFps: number;
+  /** Steps of the decoder. */
+  readonly steps: number | undefined;
+  /** Guidance of the decoder. */
+  readonly guidance: number | undefined;
+}
+
+/** The runs in a folder. */
+export class Gallery {
+  readonly #folder: string;
+  readonly #thumbs = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
+  #kept = 0;
+
+  /** @param folder The folder; it may not exist yet. */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** The runs, the latest first; files that are no manifests are passed over. */
+  async list(): Promise<Run[]> {
+    const names: string[] = [];
+    try {
+      for await (const { name, isFile } of Deno.readDir(this.#folder)) if (isFile) names.push(name);
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    }
+    const files = new Set(names);
+    const media = names.filter((name) => mediaType(name) !== undefined && files.has(`${name}.json`));
+    const times = await Promise.all(media.map(async (name) => {
+      const stat = await Deno.stat(`${this.#folder}/${name}`).catch(() => undefined);
+      return { name, made: stat?.mtime?.getTime() ?? 0 };
+    }));
+    times.sort((a, b) => b.made - a.made || a.name.localeCompare(b.name));
+    const runs = await Promise.all(times.slice(0, MOST_RUNS).map(({ name, made }) => this.#run(name, made)));
+    return runs.filter((run) => run !== undefined);
+  }
+
+  /**
+   * One run.
+   *
+   * @param file The file's name.
+   */
+  async get(file: string): Promise<Run | undefined> {
+    const stat = await Deno.stat(this.#path(file)).catch(() => undefined);
+    return stat === undefined ? undefined : await this.#run(file, stat.mtime?.getTime() ?? 0);
+  }
+
+  /**
+   * A run's file.
+   *
+   * @throws {KinoraError} `not-found` when there is none of this name.
+   */
+  async file(file: string): Promise<{ readonly type: string; readonly body: ReadableStream<Uint8Array<ArrayBuffer>> }> {
+    const type = mediaType(file);
+    const path = this.#path(file);
+    const stat = await Deno.lstat(path).catch(() => undefined);
+    if (type === undefined || !stat?.isFile) throw new KinoraError("not-found", `There is no run ${file}`);
+    return { type, body: (await Deno.open(path)).readable };
+  }
+
+  /**
+   * A small moving picture of a run, or its first frame; PNG.
+   *
+   * @param file The file's name.
+   * @param still Whether only the first frame.
+   * @throws {KinoraError} `not-found` when there is none of this name, `bad-file` when it cannot be read.
+   */
+  async thumb(file: string, still: boolean): Promise<Uint8Array<ArrayBuffer>> {
+    const path = this.#path(file);
+    const stat = await Deno.lstat(path).catch(() => undefined);
+    if (mediaType(file) === undefined || !stat?.isFile) throw new KinoraError("not-found", `There is no run ${file}`);
+    const key = `${file} ${stat.mtime?.getTime()} ${stat.size} ${still}`;
+    let thumb = this.#thumbs.get(key);
+    if (thumb === undefined) {
+      thumb = makeThumb(path, still);
+      this.#thumbs.set(key, thumb);
+      thumb.then(({ length }) => this.#keep(length), () => this.#thumbs.delete(key));
+    }
+    return await thumb;
+  }
+
+  /** Forgets the oldest thumbnails when there are too many. */
+  async #keep(length: number): Promise<void> {
+    this.#kept += length;
+    for (const [key, thumb] of this.#thumbs) {
+      if (this.#kept <= MOST_KEPT) return;
+      this.#thumbs.delete(key);
+      this.#kept -= (await thumb.catch(() => new Uint8Array())).length;
+    }
+  }
+
+  #path(file: string): string {
+    // Names only: no way leads out of the folder.
+    if (!/^[^/\\\0]+$/.test(file) || file.startsWith(".")) throw new KinoraError("not-found", "There is no such run");
+    return `${this.#folder}/${file}`;
+  }
+
+  async #run(file: string, made: number): Promise<Run | undefined> {
+    const manifest = await readManifest(`${this.#path(file)}.json`);
+    if (manifest === undefined) return undefined;
+    const { prompt, seed, frames, width, fps, skip, model } = manifest;
+    const decoder = manifest.stages.find(({ stage }) => stage === "decoder")?.sampling;
+    return {
+      file,
+      made,
+      model,
+      prompt,
+      seed,
+      frames,
+      size: width,
+      fps,
+      keyFps: fps / skip,
+      steps: decoder?.steps,
+      guidance: decoder?.guidance,
+    };
+  }
+}
+
+/** A manifest, if the file is one. */
+async function readManifest(path: string): Promise<Manifest | undefined> {
+  try {
+    if ((await Deno.stat(path)).size > MOST_MANIFEST) return undefined;
+    const value = JSON.parse(await Deno.readTextFile(path));
+    const numbers = ["seed", "frames", "width", "fps", "skip"].every((name) => Number.isFinite(value[name]));
+    const texts = ["prompt", "model"].every((name) => typeof value[name] === "string");
+    return value.format === "kinora-manifest-1" && numbers && texts && Array.isArray(value.stages) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function makeThumb(path: string, still: boolean): Promise<Uint8Array<ArrayBuffer>> {
+  const { tensor, delaysMs } = await decodeMedia(path, { background: "white" });
+  using whole = tensor;
+  const [count = 1] = whole.shape;
+  const seconds = delaysMs.reduce((sum, delay) => sum + delay, 0) / 1000;
+  const fps = Math.min(1000, Math.max(0.01, seconds > 0 ? count / seconds : 8));
+  using first = still ? await whole.gather(0, [0]) : undefined;
+  using small = await smallFrames({ tensor: first ?? whole, fps }, THUMB_SIDE);
+  return await videoPng(small);
+}
+
+function mediaType(file: string): string | undefined {
+  const dot = file.lastIndexOf(".");
+  return dot < 0 ? undefined : TYPES[file.slice(dot).toLowerCase()];
+}
