@@ -282,8 +282,14 @@ export async function maskedInput(known: Tensor, window: Pick<FrameWindow, "know
   return await Tensor.cat([known, mask], 4);
 }
 
-/** Counts the steps of one part on from those before. */
-async function* numbered(
+/**
+ * Counts the steps of one part on from those before.
+ *
+ * @param steps The part.
+ * @param before Steps that are done.
+ * @param total Steps of all parts.
+ */
+export async function* numbered(
   steps: AsyncGenerator<SamplingStep, Tensor, void>,
   before: number,
   total: number,
