@@ -86,6 +86,10 @@ export * from "./lib/diffusion/sampler.ts";
 export * from "./lib/diffusion/scheduler_config.ts";
 export * from "./lib/diffusion/timesteps.ts";
 
+export * from "./lib/media/numbered_pictures.ts";
+export * from "./lib/media/open_media.ts";
+export * from "./lib/media/place_back.ts";
+
 export * from "./lib/parity/fixture.ts";
 export * from "./lib/parity/judge.ts";
 export * from "./lib/parity/kind.ts";
