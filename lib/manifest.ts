@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Fit } from "./cascade/given_frames.ts";
+import type { Fit } from "../ffi/media.ts";
 import type { DiffusionSettings } from "./cascade/model_index.ts";
 import type { SamplingChoices } from "./cascade/network_stage.ts";
 import type { StageName } from "./cascade/stage.ts";

@@ -4,10 +4,11 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
+import type { Fit } from "../../ffi/media.ts";
 import type { TaskManifest } from "../manifest.ts";
 import type { Cascade, CascadeProgress } from "./cascade.ts";
 import { CascadeRun } from "./cascade_run.ts";
-import { type Fit, type FrameSource, type GivenFrames, readGiven } from "./given_frames.ts";
+import { type FrameSource, type GivenFrames, readGiven } from "./given_frames.ts";
 import { type GivenRequest, type GivenTask, MOST_FRAMES, planGiven } from "./given_plan.ts";
 import { stageSettings } from "./model_index.ts";
 import type { CascadePreview } from "./previews.ts";

@@ -4,6 +4,7 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
+import type { Fit } from "../../ffi/media.ts";
 import { type LibraryInfo, libraryInfo } from "../../ffi/library.ts";
 import type { Precision } from "../../ffi/network.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
@@ -19,7 +20,7 @@ import {
   type VaryOptions,
 } from "./applications.ts";
 import { PreparedGeneration } from "./generation.ts";
-import type { Fit, FrameSource } from "./given_frames.ts";
+import type { FrameSource } from "./given_frames.ts";
 import { lastVideo, made } from "./last_video.ts";
 import { checkNetworkFiles, fileSha256, WEIGHTS_FILE } from "./model_files.ts";
 import { type DiffusionSettings, type ModelIndex, readModelIndex, stageSettings } from "./model_index.ts";

@@ -6,17 +6,19 @@
 import { createHash } from "node:crypto";
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../../ffi/errors.ts";
-import { decodeMedia } from "../../ffi/media.ts";
+import type { Fit } from "../../ffi/media.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import type { GivenManifest } from "../manifest.ts";
+import { numberedPictures } from "../media/numbered_pictures.ts";
+import { openMedia } from "../media/open_media.ts";
 import { Video } from "../video.ts";
 import { fileSha256 } from "./model_files.ts";
 
-/** A picture or a video: a file, or one that is in memory already, which stays the caller's. */
+/**
+ * A picture or a video: a file or a folder of numbered pictures (see {@linkcode openMedia}), or one that is in memory already,
+ * which stays the caller's.
+ */
 export type FrameSource = string | URL | Video;
-
-/** How a picture that is not square becomes square: `cover` cuts its longer sides, `contain` puts white beside the shorter. */
-export type Fit = "cover" | "contain";
 
 /** Every {@linkcode Fit}. */
 export const FITS: readonly Fit[] = ["cover", "contain"];
@@ -59,81 +61,100 @@ export interface GivenFrames extends Disposable {
 export async function readGiven(source: FrameSource, options: GivenOptions): Promise<GivenFrames> {
   const { size, fit = "cover", most, called } = options;
   if (!FITS.includes(fit)) throw new KinoraError("refused", `fit must be "cover" or "contain", not "${fit}"`);
-  const { tensor: whole, fps, sha256 } = await opened(source, options.signal);
-  using frames = whole;
-  const [count = 0, height = 0, width = 0] = frames.shape;
+  // One frame more than is taken, to know that there are too many.
+  const given = source instanceof Video
+    ? await ofVideo(source, size, fit)
+    : await ofFile(source, { size, fit, frames: most + 1, signal: options.signal });
+  const { tensor, manifest } = given;
+  const count = tensor.shape[0] ?? 0;
   if (count > most) {
+    tensor.dispose();
     throw new KinoraError(
       "refused",
-      `${called} has ${count} frames; ${most === 1 ? "one picture is" : `at most ${most} are`} taken`,
+      most === 1 ? `${called} is moving; one still picture is taken` : `${called} has more than ${most} frames`,
     );
   }
-  const tensor = await square(frames, size, fit);
-  return {
-    tensor,
-    fps,
-    manifest: { sha256, frames: count, width, height, ...fps === undefined ? {} : { fps }, fit },
-    [Symbol.dispose]: (): void => tensor.dispose(),
-  };
+  return { tensor, fps: manifest.fps, manifest, [Symbol.dispose]: (): void => tensor.dispose() };
 }
 
-/** The frames (K, H, W, 3) of a source, and what is known of it. */
-async function opened(
-  source: FrameSource,
-  signal: AbortSignal | undefined,
-): Promise<{ tensor: Tensor; fps: number | undefined; sha256: string }> {
-  if (source instanceof Video) {
-    const sha256 = createHash("sha256").update(new Uint8Array((await source.tensor.read()).buffer)).digest("hex");
-    const tensor = await source.tensor.reshape(source.tensor.shape);
-    return { tensor, fps: source.frames > 1 ? source.fps : undefined, sha256 };
-  }
+async function ofVideo(video: Video, size: number, fit: Fit): Promise<{ tensor: Tensor; manifest: GivenManifest }> {
+  const { frames, width, height } = video;
+  const sha256 = createHash("sha256").update(new Uint8Array((await video.tensor.read()).buffer)).digest("hex");
+  const tensor = await square(video.tensor, size, fit);
+  return { tensor, manifest: { sha256, frames, width, height, ...frames > 1 ? { fps: video.fps } : {}, fit } };
+}
+
+async function ofFile(
+  source: string | URL,
+  options: {
+    readonly size: number;
+    readonly fit: Fit;
+    readonly frames: number;
+    readonly signal: AbortSignal | undefined;
+  },
+): Promise<{ tensor: Tensor; manifest: GivenManifest }> {
   if (source instanceof URL && source.protocol !== "file:") {
     throw new KinoraError("refused", `Pictures are read from files, not from ${source.href}`);
   }
   const path = source instanceof URL ? fileURLToPath(source) : source;
-  const { tensor, delaysMs } = await decodeMedia(path, {
-    background: "white",
+  const { size, fit, frames, signal } = options;
+  const media = await openMedia(path, {
+    size: { width: size, height: size },
+    fit,
+    frames,
     ...signal === undefined ? {} : { signal },
   });
   try {
-    const seconds = delaysMs.reduce((sum, delay) => sum + delay, 0) / 1000;
-    const fps = delaysMs.length > 1 && seconds > 0 ? Math.round(delaysMs.length / seconds * 1000) / 1000 : undefined;
-    return { tensor, fps, sha256: await fileSha256(path) };
+    const { fps, sourceWidth: width, sourceHeight: height } = media;
+    // The hash of a folder of pictures is that of their hashes.
+    const sha256 = media.format === "sequence" ? await folderSha256(path) : await fileSha256(path);
+    // Rounded, so that a rate of hundredths of a second reads as it was meant.
+    const rate = fps === undefined || media.frames < 2 ? {} : { fps: Math.round(fps * 1000) / 1000 };
+    return { tensor: media.tensor, manifest: { sha256, frames: media.frames, width, height, ...rate, fit } };
   } catch (error) {
-    tensor.dispose();
+    media.dispose();
     throw error;
   }
 }
 
-/** Frames (K, H, W, 3) as squares of a size: the middle cut out, or white put around, then resized. */
+/** One SHA-256 of all files of a folder of numbered pictures. */
+async function folderSha256(folder: string): Promise<string> {
+  const hash = createHash("sha256");
+  for (const path of await numberedPictures(folder)) hash.update(`${await fileSha256(path)}\n`);
+  return hash.digest("hex");
+}
+
+/** Frames (K, H, W, 3) as squares of a size, as files are fitted: the middle cut out, or white put around, then resized. */
 async function square(frames: Tensor, size: number, fit: Fit): Promise<Tensor> {
   const [count = 0, height = 0, width = 0] = frames.shape;
-  const side = fit === "cover" ? Math.min(height, width) : Math.max(height, width);
-  const filter = side > size ? "area" : "bicubic";
   if (fit === "cover" || height === width) {
-    const [top, left] = [height - side >> 1, width - side >> 1];
-    using cut = await frames.crop({ top, left, height: side, width: side });
-    return await resized(cut, size, filter);
+    const side = Math.min(height, width);
+    using cut = await frames.crop({ top: height - side >> 1, left: width - side >> 1, height: side, width: side });
+    return await resized(cut, size, size);
   }
-  const axis = height < side ? 1 : 2;
-  const missing = side - Math.min(height, width);
-  const bars: Tensor[] = [];
+  const scale = size / Math.max(height, width);
+  const [high, wide] = [Math.max(1, Math.round(height * scale)), Math.max(1, Math.round(width * scale))];
+  const axis = high < size ? 1 : 2;
+  const missing = size - Math.min(high, wide);
+  const before = missing >> 1;
+  const parts: Tensor[] = [];
+  const bar = async (thick: number): Promise<void> => {
+    const shape = [count, size, size, 3].with(axis, thick);
+    if (thick > 0) parts.push(await Tensor.create(shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1)));
+  };
   try {
-    for (const thick of [missing >> 1, missing - (missing >> 1)]) {
-      if (thick === 0) continue;
-      const shape = [count, height, width, 3].with(axis, thick);
-      bars.push(await Tensor.create(shape, new Float32Array(shape.reduce((a, b) => a * b)).fill(1)));
-    }
-    using whole = await Tensor.cat(bars.length === 1 ? [frames, ...bars] : bars.toSpliced(1, 0, frames), axis);
-    return await resized(whole, size, filter);
+    await bar(before);
+    parts.push(await resized(frames, high, wide));
+    await bar(missing - before);
+    return await Tensor.cat(parts, axis);
   } finally {
-    for (const bar of bars) bar.dispose();
+    for (const part of parts) part.dispose();
   }
 }
 
 /** Frames of a size; a bicubic filter may go beyond the range, so it is cut. */
-async function resized(frames: Tensor, size: number, filter: "area" | "bicubic"): Promise<Tensor> {
-  if (frames.shape[1] === size) return await frames.reshape(frames.shape);
-  using sized = await frames.resize({ height: size, width: size, filter });
+async function resized(frames: Tensor, height: number, width: number): Promise<Tensor> {
+  if (frames.shape[1] === height && frames.shape[2] === width) return await frames.reshape(frames.shape);
+  using sized = await frames.resize({ height, width, filter: "bicubic" });
   return await Tensor.combine([{ tensor: sized, scale: 1 }], { clamp: [-1, 1] });
 }

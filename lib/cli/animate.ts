@@ -34,7 +34,7 @@ export const command: Command = {
       "Makes a video that starts with a picture: the picture is the first frame that the interpolation is given, and\n" +
       "its embedding takes the place of the prior's.",
     options: OPTIONS,
-    notes: "IMAGE is a still PNG, GIF or WebP. To go on from a video, see kinora extend.",
+    notes: "IMAGE is a still picture. To go on from a video, see kinora extend.",
   }),
   async run(args, io): Promise<number> {
     const { values, positionals } = parseOptions("animate", OPTIONS, args, { positionals: 1, called: "picture" });

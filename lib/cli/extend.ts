@@ -44,7 +44,8 @@ export const command: Command = {
       "Makes a video longer: the network is given its last (or first) frames, and makes those after (or before) them.\n" +
       `What it made is given to its next run, up to ${MOST_FRAMES} frames in all.`,
     options: OPTIONS,
-    notes: "VIDEO is an animated PNG, GIF or WebP, or a still one. --common-noise keeps long videos closer together.",
+    notes:
+      "VIDEO is a film, an animation, a folder of numbered pictures, or a still picture. --common-noise keeps long videos closer together.",
   }),
   async run(args, io): Promise<number> {
     const { values, positionals } = parseOptions("extend", OPTIONS, args, { positionals: 1, called: "video" });

@@ -14,6 +14,7 @@ import { checkPrompt } from "../cascade/text.ts";
 import { checkVideoPath, writeTextWhole } from "../video.ts";
 import type { Command, CommandIo } from "./command.ts";
 import { generateBatch } from "./generate_batch.ts";
+import { generateGrid } from "./generate_grid.ts";
 import {
   checkRate,
   described,
@@ -70,6 +71,12 @@ export const GENERATE_OPTIONS = {
     most: MOST_SAMPLES,
     help: "make N with this seed and the next, keep what looks most like the prompt; default 1",
   },
+  grid: {
+    type: "text",
+    value: "AXIS",
+    help: "videos side by side with the same noise: N seeds, or an option's values as guidance=1,2,4",
+  },
+  by: { type: "text", value: "AXIS", help: "with --grid: another option's values, from top to bottom" },
   candidates: {
     type: "whole",
     value: "N",
@@ -104,6 +111,8 @@ export const command: Command = {
       called: "prompt",
     });
     if (values.prompts !== undefined) {
+      const alone = (["grid", "by"] as const).find((name) => values[name] !== undefined);
+      if (alone !== undefined) throw new KinoraError("refused", `--prompts and --${alone} do not go together`);
       if (positionals.length > 0) throw new KinoraError("refused", "Give a prompt or --prompts FILE, not both");
       return await generateBatch(values.prompts, values, io);
     }
@@ -112,6 +121,8 @@ export const command: Command = {
       throw new KinoraError("refused", 'The prompt is missing: kinora generate "a butterfly"');
     }
     const prompt = checkPrompt(given);
+    if (values.grid !== undefined) return await generateGrid(prompt, values, io);
+    if (values.by !== undefined) throw new KinoraError("refused", "--by needs --grid");
     const request = generateRequest(values);
     const out = values.out ?? `${slug(prompt)}${extension(request)}`;
     checkOut(out, request);

@@ -47,7 +47,7 @@ export const command: Command = {
       "Gives a video of any length more frames a second, or leads from one picture to another. Given frames come out\n" +
       "as they are, at the networks' own size.",
     options: OPTIONS,
-    notes: "VIDEO is an animated PNG, GIF or WebP; FIRST and LAST are still ones.",
+    notes: "VIDEO is a film, an animation, or a folder of numbered pictures; FIRST and LAST are still pictures.",
   }),
   async run(args, io): Promise<number> {
     const { values, positionals } = parseOptions("interpolate", OPTIONS, args, { positionals: 2, called: "picture" });

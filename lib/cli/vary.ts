@@ -40,7 +40,8 @@ export const command: Command = {
       "Makes a new video of what a video or a picture shows: the mean embedding of its frames takes the place of the\n" +
       "prior's.",
     options: OPTIONS,
-    notes: "VIDEO is a PNG, GIF or WebP, still or animated. Each --seed is another variation.",
+    notes:
+      "VIDEO is a film, an animation, a folder of numbered pictures, or a still picture. Each --seed is another variation.",
   }),
   async run(args, io): Promise<number> {
     const { values, positionals } = parseOptions("vary", OPTIONS, args, { positionals: 1, called: "video" });

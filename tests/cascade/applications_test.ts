@@ -209,7 +209,7 @@ Deno.test("applications refuse what they cannot do, before any work", () =>
     using two = await pattern(2);
     await Deno.writeTextFile(`${folder}/text.png`, "no picture");
     const refused: [() => Promise<Video>, string, string][] = [
-      [() => cascade.animate(two), "refused", "the image has 2 frames; one picture is taken"],
+      [() => cascade.animate(two), "refused", "the image is moving; one still picture is taken"],
       [() => cascade.animate(one, { frames: 1 }), "refused", "frames must be at least 2"],
       [() => cascade.animate(one, { frames: 17 }), "refused", "frames must be 1 to 16, or with interpolation 31"],
       [() => cascade.animate(one, { size: 100 }), "refused", "size must be one of"],
@@ -226,7 +226,7 @@ Deno.test("applications refuse what they cannot do, before any work", () =>
       [() => cascade.interpolate(two, { skip: 1 }), "refused", "skip must be a whole number from 2 to 15"],
       [() => cascade.interpolate(two, { frames: 16 }), "refused", "frames is for two pictures"],
       [() => cascade.interpolate([one, one], { skip: 2 }), "refused", "skip is for videos"],
-      [() => cascade.interpolate([one, two]), "refused", "picture 2 has 2 frames"],
+      [() => cascade.interpolate([one, two]), "refused", "picture 2 is moving"],
       [() => cascade.extend(two, {}), "refused", "before or after must be at least 1"],
       [() => cascade.extend(two, { after: 1.5 }), "refused", "after must be a whole number"],
       [() => cascade.extend(two, { after: 2000 }), "refused", "at most 1024"],

@@ -98,7 +98,7 @@ Deno.test("what the verbs cannot do is refused in one line, and nothing is writt
     const before = names(folder);
     const refused: [string[], string][] = [
       [["animate"], "The picture is missing"],
-      [["animate", moving], "the image has 5 frames"],
+      [["animate", moving], "the image is moving"],
       [["animate", `${folder}/none.png`], "none.png"],
       [["animate", `${folder}/text.gif`], "text.gif"],
       [["animate", still, still], "takes one picture"],
