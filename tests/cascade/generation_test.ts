@@ -188,7 +188,7 @@ Deno.test("more key frames than the decoder knows are made in parts, and interpo
 
 Deno.test("choices that do not go together are refused before any work", () =>
   withCascade(async (cascade) => {
-    const refused: [VideoOptions & { readonly until?: "prior" }, string][] = [
+    const refused: [GenerateOptions, string][] = [
       [{ mix: 0.5 }, 'mix needs another prompt as "to"'],
       [{ travel: true }, 'travel needs another prompt as "to"'],
       [{ to: "two birds", mix: 2 }, "mix must be a number from 0 to 1"],
@@ -205,11 +205,15 @@ Deno.test("choices that do not go together are refused before any work", () =>
       [{ candidates: 65 }, "candidates must be"],
       [{ rescale: 2 }, "rescale must be"],
       [{ sampler: "euler" as "ddim" }, "sampler must be"],
-      [{ until: "prior", samples: 2 } as VideoOptions, 'samples cannot be given with until "prior"'],
-      [{ until: "prior", loop: true } as VideoOptions, 'loop cannot be given with until "prior"'],
+      [{ until: "prior", samples: 2 }, 'samples cannot be given with until "prior"'],
+      [{ until: "prior", loop: true }, 'loop cannot be given with until "prior"'],
     ];
     for (const [options, message] of refused) {
-      const error = await assertRejects(() => cascade.generate("two birds", options), KinoraError, message);
+      const error = await assertRejects(
+        () => cascade.generate("two birds", options as VideoOptions),
+        KinoraError,
+        message,
+      );
       assertEquals(error.code, "refused");
     }
     const missing = await assertRejects(() => cascade.generate("two birds", { image: "nothing.png" }), KinoraError);
