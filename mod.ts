@@ -56,9 +56,16 @@ export * from "./lib/load_cascade.ts";
 export * from "./lib/manifest.ts";
 export * from "./lib/version.ts";
 export * from "./lib/video.ts";
+export * from "./lib/video_grid.ts";
 
+export * from "./lib/cascade/applications.ts";
 export * from "./lib/cascade/cascade.ts";
 export * from "./lib/cascade/decoder.ts";
+export * from "./lib/cascade/frame_parts.ts";
+export * from "./lib/cascade/generation.ts";
+export * from "./lib/cascade/given_frames.ts";
+export * from "./lib/cascade/given_plan.ts";
+export * from "./lib/cascade/image_tower.ts";
 export * from "./lib/cascade/interpolation.ts";
 export * from "./lib/cascade/json_fields.ts";
 export * from "./lib/cascade/model_files.ts";
@@ -68,8 +75,10 @@ export * from "./lib/cascade/previews.ts";
 export * from "./lib/cascade/prior.ts";
 export * from "./lib/cascade/run_plan.ts";
 export * from "./lib/cascade/stage.ts";
+export type { StageClasses } from "./lib/cascade/stage_classes.ts";
 export * from "./lib/cascade/super_resolution.ts";
 export * from "./lib/cascade/text.ts";
+export type { TextRequest } from "./lib/cascade/text_choices.ts";
 export * from "./lib/cascade/windows.ts";
 
 export * from "./lib/data/dataset_index.ts";
@@ -78,6 +87,7 @@ export * from "./lib/diffusion/ddim.ts";
 export * from "./lib/diffusion/ddpm.ts";
 export * from "./lib/diffusion/dpm_solver.ts";
 export * from "./lib/diffusion/dynamic_threshold.ts";
+export * from "./lib/diffusion/frame_noise.ts";
 export * from "./lib/diffusion/guidance.ts";
 export * from "./lib/diffusion/hybrid_loss.ts";
 export * from "./lib/diffusion/noise_schedule.ts";
@@ -98,6 +108,11 @@ export * from "./lib/notebook/table.ts";
 export * from "./lib/notebook/training_curves.ts";
 export { MOST_INLINE } from "./lib/notebook/video_bundle.ts";
 export * from "./lib/notebook/watch.ts";
+export * from "./lib/evaluation/picture_similarity.ts";
+
+export * from "./lib/media/numbered_pictures.ts";
+export * from "./lib/media/open_media.ts";
+export * from "./lib/media/place_back.ts";
 
 export * from "./lib/parity/fixture.ts";
 export * from "./lib/parity/judge.ts";

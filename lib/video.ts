@@ -4,14 +4,14 @@
  * @module
  */
 import { KinoraError } from "../ffi/errors.ts";
-import { encodeMedia } from "../ffi/media.ts";
+import { encodeMedia, type FrameDuration } from "../ffi/media.ts";
 import { Tensor } from "../ffi/tensor.ts";
 import type { Manifest } from "./manifest.ts";
 import { DISPLAY, type MediaBundle } from "./notebook/media_bundle.ts";
 import { videoBundle } from "./notebook/video_bundle.ts";
 
 /** The file name endings that {@linkcode Video.save} accepts; besides, a path that ends with `/` becomes a folder of PNG. */
-export const VIDEO_EXTENSIONS: readonly string[] = [".gif", ".png"];
+export const VIDEO_EXTENSIONS: readonly string[] = [".gif", ".png", ".apng", ".y4m"];
 
 /** What was written. */
 export interface SavedVideo {
@@ -36,6 +36,8 @@ export class Video implements Disposable {
   readonly tensor: Tensor;
   /** Frames a second. */
   readonly fps: number;
+  /** How long each frame stays, where they stay for different times; `fps` is the mean then. */
+  readonly durations: readonly FrameDuration[] | undefined;
   /** What the video was made from, where it was made by a cascade. */
   readonly manifest: Manifest | undefined;
 
@@ -43,10 +45,19 @@ export class Video implements Disposable {
    * Makes a video of frames.
    *
    * @param tensor The frames (F, H, W, 3) in [-1, 1], which become the video's.
-   * @param options `fps` is the frame rate, `manifest` what the frames were made from.
-   * @throws {KinoraError} `refused` for another shape, or an `fps` that is not a number from 0.01 to 1,000.
+   * @param options `fps` is the frame rate, `durations` how long each frame stays, if not that, `manifest` what the frames
+   * were made from.
+   * @throws {KinoraError} `refused` for another shape, an `fps` that is not a number from 0.01 to 1,000, or another number of
+   * durations than of frames.
    */
-  constructor(tensor: Tensor, options: { readonly fps: number; readonly manifest?: Manifest | undefined }) {
+  constructor(
+    tensor: Tensor,
+    options: {
+      readonly fps: number;
+      readonly durations?: readonly FrameDuration[] | undefined;
+      readonly manifest?: Manifest | undefined;
+    },
+  ) {
     if (tensor.shape.length !== 4 || tensor.shape[3] !== 3) {
       throw new KinoraError(
         "refused",
@@ -56,8 +67,13 @@ export class Video implements Disposable {
     if (!(options.fps >= 0.01 && options.fps <= 1000)) {
       throw new KinoraError("refused", `fps must be a number from 0.01 to 1000, not ${options.fps}`);
     }
+    const { durations } = options;
+    if (durations !== undefined && durations.length !== tensor.shape[0]) {
+      throw new KinoraError("refused", `there are ${durations.length} durations for ${tensor.shape[0]} frames`);
+    }
     this.tensor = tensor;
     this.fps = options.fps;
+    this.durations = durations;
     this.manifest = options.manifest;
   }
 
@@ -78,7 +94,7 @@ export class Video implements Disposable {
 
   /** Duration in seconds. */
   get duration(): number {
-    return this.frames / this.fps;
+    return this.durations?.reduce((sum, [ticks, perSecond]) => sum + ticks / perSecond, 0) ?? this.frames / this.fps;
   }
 
   /** All frames as bytes, row-major (F, H, W, 3), 0 to 255. */
@@ -94,7 +110,7 @@ export class Video implements Disposable {
    * Writes the video, and its manifest beside it as `<path>.json` (in a folder as `manifest.json`). Files appear whole or
    * not at all.
    *
-   * @param path `.gif`; `.png`, animated if there is more than one frame; or a folder (ending with `/`) that gets one PNG
+   * @param path `.gif`; `.png` or `.apng`, animated if there is more than one frame; `.y4m`; or a folder (ending with `/`) that gets one PNG
    * a frame, `0000.png` and so on.
    * @param options How.
    * @throws {KinoraError} `refused` for another ending, `not-found` when there is no such folder, `io` when the file cannot be written.
@@ -102,7 +118,7 @@ export class Video implements Disposable {
   async save(path: string, options: SaveOptions = {}): Promise<SavedVideo> {
     checkVideoPath(path);
     if (path.endsWith("/")) return await this.#saveFrames(path.replace(/\/+$/, ""), options);
-    await encodeMedia(this.tensor, path, { fps: this.fps, ...defined(options.signal) });
+    await encodeMedia(this.tensor, path, { ...this.#timing, ...defined(options.signal) });
     return { path, manifest: await this.#saveManifest(`${path}.json`) };
   }
 
@@ -164,6 +180,10 @@ export class Video implements Disposable {
     return await videoBundle(this);
   }
 
+  get #timing(): { fps: number } | { durations: readonly FrameDuration[] } {
+    return this.durations === undefined ? { fps: this.fps } : { durations: this.durations };
+  }
+
   async #saveFrames(folder: string, options: SaveOptions): Promise<SavedVideo> {
     await writing(folder, () => Deno.mkdir(folder, { recursive: true }));
     const digits = Math.max(4, String(this.frames - 1).length);
@@ -195,7 +215,7 @@ export function checkVideoPath(path: string): void {
   if (!VIDEO_EXTENSIONS.includes(extension)) {
     throw new KinoraError(
       "refused",
-      `Cannot write "${path}": the name must end with ${VIDEO_EXTENSIONS.join(" or ")}, or with / for a folder of PNG`,
+      `Cannot write "${path}": the name must end with ${VIDEO_EXTENSIONS.join(", ")}, or with / for a folder of PNG`,
     );
   }
 }

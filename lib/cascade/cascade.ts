@@ -4,25 +4,33 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
+import type { Fit } from "../../ffi/media.ts";
 import { type LibraryInfo, libraryInfo } from "../../ffi/library.ts";
 import type { Precision } from "../../ffi/network.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
 import type { Manifest, StageManifest } from "../manifest.ts";
 import { VERSION } from "../version.ts";
 import type { Video } from "../video.ts";
-import { CascadeRun } from "./cascade_run.ts";
-import { Decoder } from "./decoder.ts";
-import { Interpolation } from "./interpolation.ts";
+import {
+  type AnimateOptions,
+  type Application,
+  type ExtendOptions,
+  type InterpolateOptions,
+  PreparedApplication,
+  type VaryOptions,
+} from "./applications.ts";
+import { PreparedGeneration } from "./generation.ts";
+import type { FrameSource } from "./given_frames.ts";
+import { lastVideo, made } from "./last_video.ts";
 import { checkNetworkFiles, fileSha256, WEIGHTS_FILE } from "./model_files.ts";
 import { type DiffusionSettings, type ModelIndex, readModelIndex, stageSettings } from "./model_index.ts";
 import { NETWORK_CLASSES } from "./network_classes.ts";
 import { stageSteps } from "./network_stage.ts";
 import type { CascadePreview } from "./previews.ts";
-import { Prior } from "./prior.ts";
 import { planRun, type RunPlan, type RunRequest } from "./run_plan.ts";
 import type { StageName } from "./stage.ts";
-import { SuperResolution } from "./super_resolution.ts";
-import { checkPrompt, TextTower } from "./text.ts";
+import { loadStage, type StageClasses } from "./stage_classes.ts";
+import type { TextRequest } from "./text_choices.ts";
 
 /** How a cascade is loaded. */
 export interface CascadeOptions {
@@ -35,13 +43,34 @@ export interface CascadeOptions {
 }
 
 /** What can be asked of a cascade. */
-export interface GenerateOptions extends RunRequest {
+export interface GenerateOptions extends RunRequest, TextRequest {
   /**
    * Decides every random number, 0 to 2^53 - 1. The same seed gives the same video on the same machine.
    *
    * @default {0}
    */
   readonly seed?: number;
+  /**
+   * Samples that prior and decoder make with this seed and the next ones, 1 to 64; the one whose frames the CLIP pair finds
+   * most like the prompt is kept.
+   *
+   * @default {1}
+   */
+  readonly samples?: number;
+  /** A picture or a video that the decoder starts from, in place of noise alone; with `strength`. */
+  readonly image?: FrameSource;
+  /**
+   * How much of `image` is made anew: more than 0, and 1 leaves next to nothing of it.
+   *
+   * @default {0.6}
+   */
+  readonly strength?: number;
+  /**
+   * How `image` becomes square.
+   *
+   * @default {"cover"}
+   */
+  readonly fit?: Fit;
   /** Called after each step. */
   readonly onProgress?: (progress: CascadeProgress) => void;
   /** Stops the work. */
@@ -54,6 +83,9 @@ export interface VideoOptions extends GenerateOptions {
   readonly until?: Exclude<StageName, "prior">;
 }
 
+/** What can be asked of a cascade that is to make an embedding. */
+export type EmbedOptions = Pick<GenerateOptions, "seed" | "signal" | "negative" | "to" | "mix" | "candidates">;
+
 /** How far a run is. */
 export interface CascadeProgress {
   /** The stage that is at work. */
@@ -62,22 +94,6 @@ export interface CascadeProgress {
   readonly step: number;
   /** Its steps in all. */
   readonly total: number;
-}
-
-/** The class of each stage. */
-export interface StageClasses {
-  /** C_x. */
-  readonly text: TextTower;
-  /** P. */
-  readonly prior: Prior;
-  /** D^t. */
-  readonly decoder: Decoder;
-  /** upF. */
-  readonly interpolation: Interpolation;
-  /** SR_l^t. */
-  readonly "sr-low": SuperResolution;
-  /** SR_h. */
-  readonly "sr-high": SuperResolution;
 }
 
 /** All stages of a model. Networks are loaded when they are first needed, and freed when the cascade is disposed. */
@@ -135,7 +151,7 @@ export class Cascade implements Disposable {
     if (this.#disposed) throw new KinoraError("disposed", "The cascade is disposed");
     let stage = this.#stages.get(name);
     if (stage === undefined) {
-      stage = this.#load(name);
+      stage = loadStage(this.index, name, this.precision);
       this.#stages.set(name, stage);
       stage.catch(() => this.#stages.delete(name));
     }
@@ -149,11 +165,20 @@ export class Cascade implements Disposable {
    * @throws {KinoraError} `not-found` or `bad-file` when a file is missing, truncated or of another kind.
    */
   async prepare(request: RunRequest = {}): Promise<void> {
-    const needed = ["text" as const, ...this.plan(request).stages];
-    for (const name of needed) {
+    await this.load(["text", ...this.plan(request).stages]);
+  }
+
+  /**
+   * Loads stages, after all their files were checked.
+   *
+   * @param stages Which.
+   * @throws {KinoraError} `not-found` or `bad-file` when a file is missing, truncated or of another kind.
+   */
+  async load(stages: readonly (keyof StageClasses)[]): Promise<void> {
+    for (const name of stages) {
       if (!this.#stages.has(name)) await checkNetworkFiles(this.#folder(name), [NETWORK_CLASSES[name]]);
     }
-    for (const name of needed) await this.stage(name);
+    for (const name of stages) await this.stage(name);
   }
 
   /**
@@ -165,33 +190,90 @@ export class Cascade implements Disposable {
    * reason.
    */
   async generate(prompt: string, options: VideoOptions = {}): Promise<Video> {
-    let video: Video | undefined;
-    try {
-      for await (const preview of this.stream(prompt, options)) {
-        const { stage, step, total } = preview;
-        if (!preview.done) options.onProgress?.({ stage, step, total });
-        else if (preview.stage === "prior") preview.embedding?.dispose();
-        else {
-          video?.dispose();
-          video = preview.video;
-        }
-      }
-    } catch (error) {
-      video?.dispose();
-      throw error;
-    }
+    const video = await lastVideo(this.stream(prompt, options), options.onProgress);
     if (video === undefined) throw new KinoraError("refused", 'generate makes a video; for until "prior" use embed');
     return video;
+  }
+
+  /**
+   * Makes a picture move: it becomes the first frame of a video, and its embedding takes the place of the prior's.
+   *
+   * @param image The picture.
+   * @param options What is asked for.
+   * @throws {KinoraError} `refused`, `not-found` or `bad-file` when the picture or an option is not accepted. When `signal`
+   * stopped it, the signal's reason.
+   */
+  async animate(image: FrameSource, options: AnimateOptions = {}): Promise<Video> {
+    return made(await lastVideo(this.streamAnimation(image, options), options.onProgress));
+  }
+
+  /** As {@linkcode Cascade.animate}, with a preview after each step and each stage's result. */
+  streamAnimation(image: FrameSource, options: AnimateOptions = {}): AsyncGenerator<CascadePreview, void, void> {
+    return this.#application({ verb: "animate", given: image, options });
+  }
+
+  /**
+   * Puts frames between those of a video, or between two pictures.
+   *
+   * @param given The video, or the first and the last picture.
+   * @param options What is asked for.
+   * @throws {KinoraError} As {@linkcode Cascade.animate}.
+   */
+  async interpolate(
+    given: FrameSource | readonly [FrameSource, FrameSource],
+    options: InterpolateOptions = {},
+  ): Promise<Video> {
+    return made(await lastVideo(this.streamInterpolation(given, options), options.onProgress));
+  }
+
+  /** As {@linkcode Cascade.interpolate}, with a preview after each step and each stage's result. */
+  streamInterpolation(
+    given: FrameSource | readonly [FrameSource, FrameSource],
+    options: InterpolateOptions = {},
+  ): AsyncGenerator<CascadePreview, void, void> {
+    return this.#application({ verb: "interpolate", given, options });
+  }
+
+  /**
+   * Puts frames before or after those of a video.
+   *
+   * @param video The video, or a picture.
+   * @param options What is asked for: at least `before` or `after`.
+   * @throws {KinoraError} As {@linkcode Cascade.animate}.
+   */
+  async extend(video: FrameSource, options: ExtendOptions): Promise<Video> {
+    return made(await lastVideo(this.streamExtension(video, options), options.onProgress));
+  }
+
+  /** As {@linkcode Cascade.extend}, with a preview after each step and each stage's result. */
+  streamExtension(video: FrameSource, options: ExtendOptions): AsyncGenerator<CascadePreview, void, void> {
+    return this.#application({ verb: "extend", given: video, options });
+  }
+
+  /**
+   * Makes another video of what a video shows: the mean of its frames' embeddings takes the place of the prior's.
+   *
+   * @param video The video, or a picture.
+   * @param options What is asked for.
+   * @throws {KinoraError} As {@linkcode Cascade.animate}.
+   */
+  async vary(video: FrameSource, options: VaryOptions = {}): Promise<Video> {
+    return made(await lastVideo(this.streamVariation(video, options), options.onProgress));
+  }
+
+  /** As {@linkcode Cascade.vary}, with a preview after each step and each stage's result. */
+  streamVariation(video: FrameSource, options: VaryOptions = {}): AsyncGenerator<CascadePreview, void, void> {
+    return this.#application({ verb: "vary", given: video, options });
   }
 
   /**
    * Makes the image embedding of a prompt: the stages of Eq. 1 up to P.
    *
    * @param prompt What is to be seen, up to 1,000 characters.
-   * @param options `seed` and `signal`.
+   * @param options Seed, signal and other prompts.
    * @returns The embedding (1, E) of unit length, which is the caller's.
    */
-  async embed(prompt: string, options: Pick<GenerateOptions, "seed" | "signal"> = {}): Promise<Tensor> {
+  async embed(prompt: string, options: EmbedOptions = {}): Promise<Tensor> {
     for await (const preview of this.stream(prompt, { ...options, until: "prior" })) {
       if (preview.stage === "prior" && preview.embedding !== undefined) return preview.embedding;
     }
@@ -206,30 +288,25 @@ export class Cascade implements Disposable {
    * @param options What is asked for; `onProgress` is not called.
    */
   async *stream(prompt: string, options: GenerateOptions = {}): AsyncGenerator<CascadePreview, void, void> {
-    const { seed = 0, signal } = options;
-    const text = checkPrompt(prompt);
-    if (!Number.isSafeInteger(seed) || seed < 0) {
-      throw new KinoraError("refused", `seed must be a whole number from 0 to 2^53-1, not ${seed}`);
-    }
-    const plan = this.plan(options);
-    signal?.throwIfAborted();
-    await this.prepare(options);
-    using run = new CascadeRun(this, plan, { prompt: text, seed, signal });
-    yield* run.stages();
+    using prepared = await PreparedGeneration.create(this, prompt, options);
+    yield* prepared.stream();
   }
 
   /** What a video up to a stage was made from. */
   async manifest(
     plan: RunPlan,
     until: StageName,
-    parts: Pick<Manifest, "prompt" | "seed" | "frames" | "width" | "height" | "fps">,
+    parts: Omit<Manifest, "format" | "versions" | "arithmetic" | "model" | "skip" | "stages">,
   ): Promise<Manifest> {
     const names = plan.stages.slice(0, plan.stages.indexOf(until) + 1);
     const stages: StageManifest[] = [];
-    for (const name of ["text" as const, ...names]) {
+    const pictures = parts.prompt === undefined || parts.ranking !== undefined;
+    const encoders = [...parts.prompt === undefined ? [] : ["text" as const], ...pictures ? ["image" as const] : []];
+    for (const name of [...encoders, ...names]) {
       const { folder } = stageSettings(this.index, name);
       const weights = await this.#hash(`${this.#folder(name)}/${WEIGHTS_FILE}`);
-      stages.push({ stage: name, folder, weights, ...name === "text" ? {} : { sampling: this.#sampling(plan, name) } });
+      const encodes = name === "text" || name === "image";
+      stages.push({ stage: name, folder, weights, ...encodes ? {} : { sampling: this.#sampling(plan, name) } });
     }
     return {
       format: "kinora-manifest-1",
@@ -259,14 +336,21 @@ export class Cascade implements Disposable {
       this.index,
       name,
     );
+    const { sampler: chosen, ...rest } = plan.choices[name] ?? {};
     return {
       schedule,
       prediction,
-      sampler,
+      sampler: chosen ?? sampler,
       times,
       steps: plan.steps[name] ?? steps,
       guidance: plan.guidance[name] ?? guidance,
+      ...rest,
     };
+  }
+
+  async *#application(application: Application): AsyncGenerator<CascadePreview, void, void> {
+    using prepared = await PreparedApplication.create(this, application);
+    yield* prepared.stream();
   }
 
   #folder(name: keyof StageClasses): string {
@@ -281,22 +365,5 @@ export class Cascade implements Disposable {
       hash.catch(() => this.#hashes.delete(path));
     }
     return hash;
-  }
-
-  #load(name: keyof StageClasses): Promise<Disposable> {
-    const { folder } = this.index;
-    const options = { precision: this.precision };
-    switch (name) {
-      case "text":
-        return TextTower.load(folder, stageSettings(this.index, name), options);
-      case "prior":
-        return Prior.load(folder, stageSettings(this.index, name), options);
-      case "decoder":
-        return Decoder.load(folder, stageSettings(this.index, name), options);
-      case "interpolation":
-        return Interpolation.load(folder, stageSettings(this.index, name), options);
-      default:
-        return SuperResolution.load(name, folder, stageSettings(this.index, name), options);
-    }
   }
 }

@@ -4,36 +4,58 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
-import type { Tensor } from "../../ffi/tensor.ts";
+import { Tensor } from "../../ffi/tensor.ts";
+import type { SamplingStep } from "../diffusion/sample.ts";
+import type { Manifest, TaskManifest } from "../manifest.ts";
 import { Video } from "../video.ts";
 import type { Cascade } from "./cascade.ts";
+import { wayOf } from "./frame_parts.ts";
+import { GivenEmbeddings } from "./given_embeddings.ts";
+import type { GivenFrames } from "./given_frames.ts";
+import { numbered, type WindowEmbedding } from "./interpolation.ts";
+import { each, type SamplingChoices, type StageOptions } from "./network_stage.ts";
 import type { CascadePreview } from "./previews.ts";
 import type { RunPlan } from "./run_plan.ts";
 import type { StageName } from "./stage.ts";
 import type { SuperResolutionName } from "./super_resolution.ts";
+import { PriorEmbeddings, priorTexts, textRows, type Texts } from "./text_choices.ts";
+import { frameWindows } from "./windows.ts";
+
+/** Frames of the other end that a temporal super-resolution of a loop sees beyond its seam. */
+const AROUND = 4;
 
 /** What a run starts from. */
 export interface RunInput {
-  /** The prompt. */
-  readonly prompt: string;
+  /** What was asked for, for the manifest. */
+  readonly task: TaskManifest;
   /** Decides every random number. */
   readonly seed: number;
+  /** The prompts; without them frames are given. */
+  readonly texts?: Texts | undefined;
+  /** Frames that the video is made from, or that the decoder starts from. They stay the caller's. */
+  readonly given?: readonly GivenFrames[] | undefined;
+  /** How much of given frames the decoder makes anew. */
+  readonly strength?: number | undefined;
   /** Stops the run. */
   readonly signal: AbortSignal | undefined;
 }
 
 /** One run of the cascade: holds what a stage hands to the next. */
 export class CascadeRun implements Disposable {
+  /** How the run was chosen among several, for the manifests of its results from then on. */
+  ranking: Manifest["ranking"];
   readonly #cascade: Cascade;
   readonly #plan: RunPlan;
   readonly #input: RunInput;
+  #texts: PriorEmbeddings | undefined;
+  #pictures: GivenEmbeddings | undefined;
   #embedding: Tensor | undefined;
   #frames: Tensor | undefined;
 
   /**
    * @param cascade Whose stages run.
    * @param plan Which stages run, with which numbers.
-   * @param input The prompt, checked, and the seed.
+   * @param input What the run starts from, checked.
    */
   constructor(cascade: Cascade, plan: RunPlan, input: RunInput) {
     this.#cascade = cascade;
@@ -41,9 +63,19 @@ export class CascadeRun implements Disposable {
     this.#input = input;
   }
 
-  /** Runs the stages, and yields after each step and each stage. */
-  async *stages(): AsyncGenerator<CascadePreview, void, void> {
-    for (const stage of this.#plan.stages) {
+  /** The frames of the last stage that ran (1, F, H, W, 3); they stay the run's. */
+  get frames(): Tensor {
+    return made(this.#frames);
+  }
+
+  /**
+   * Runs stages, and yields after each step and each stage.
+   *
+   * @param stages Which; by default all of the plan.
+   */
+  async *stages(stages: readonly StageName[] = this.#plan.stages): AsyncGenerator<CascadePreview, void, void> {
+    if (this.#input.texts === undefined && this.#pictures === undefined) await this.#lookAtGiven();
+    for (const stage of stages) {
       switch (stage) {
         case "prior":
           yield* this.#prior();
@@ -60,59 +92,157 @@ export class CascadeRun implements Disposable {
     }
   }
 
+  /**
+   * What a stage made, as a video with its manifest.
+   *
+   * @param stage The stage that ran last.
+   */
+  async result(stage: StageName): Promise<Video> {
+    const frames = this.frames;
+    const [, count = 0, height = 0, width = 0] = frames.shape;
+    const fps = stage === "decoder" ? this.#plan.fps : this.#plan.outputFps;
+    const { task, seed, texts, given } = this.#input;
+    const manifest = await this.#cascade.manifest(this.#plan, stage, {
+      task,
+      ...texts === undefined ? {} : { prompt: texts.prompt },
+      ...given === undefined ? {} : { given: given.map(({ manifest }) => manifest) },
+      seed,
+      ...this.ranking === undefined ? {} : { ranking: this.ranking },
+      frames: count,
+      width,
+      height,
+      fps,
+    });
+    return new Video(await frames.reshape(frames.shape.slice(1)), { fps, manifest });
+  }
+
   /** Frees what the stages handed on. */
   [Symbol.dispose](): void {
+    this.#texts?.[Symbol.dispose]();
+    this.#pictures?.[Symbol.dispose]();
     this.#embedding?.dispose();
     this.#frames?.dispose();
+  }
+
+  /** Given frames as what the first stage works on, and their embeddings. */
+  async #lookAtGiven(): Promise<void> {
+    const { given = [], signal } = this.#input;
+    const tower = await this.#cascade.stage("image");
+    using frames = await Tensor.cat(given.map(({ tensor }) => tensor), 0);
+    this.#pictures = new GivenEmbeddings(await tower.encode(frames, { signal }));
+    this.#embedding = await this.#pictures.mean();
+    if (!this.#plan.stages.includes("decoder")) this.#frames = await frames.reshape([1, ...frames.shape]);
   }
 
   async *#prior(): AsyncGenerator<CascadePreview, void, void> {
     const tower = await this.#cascade.stage("text");
     const prior = await this.#cascade.stage("prior");
-    using text = await tower.encode([this.#input.prompt], { signal: this.#input.signal });
-    const steps = prior.stream(text, this.#options("prior"));
+    const { texts, signal } = this.#input;
+    if (texts === undefined) throw new KinoraError("failed", "The prior has no prompt");
+    const { rows, away } = priorTexts(texts);
+    using text = await tower.encode(rows, { signal });
+    using negative = away === undefined ? undefined : await textRows(text, away);
+    const options = { ...this.#options("prior", rows.length), candidates: this.#plan.candidates, negative };
     let total = 0;
-    this.#embedding = yield* translated(steps, (event) => {
+    using embeddings = yield* translated(prior.stream(text, options), (event) => {
       total = event.total;
       return Promise.resolve({ stage: "prior", step: event.step, total, done: false, embedding: undefined });
     });
+    this.#texts = await PriorEmbeddings.of(embeddings, texts);
+    this.#embedding = await this.#texts.mixed();
     const embedding = await this.#embedding.reshape(this.#embedding.shape);
     yield { stage: "prior", step: total, total, done: true, embedding };
   }
 
   async *#decoder(): AsyncGenerator<CascadePreview, void, void> {
     const decoder = await this.#cascade.stage("decoder");
-    const { keyFrames, fps } = this.#plan;
-    const steps = decoder.stream(made(this.#embedding), { ...this.#options("decoder"), frames: keyFrames, fps });
+    const { keyFrames, fps, loop } = this.#plan;
+    const { texts, given, strength } = this.#input;
+    const words = this.#texts;
+    const embedding = texts?.travel === true && words !== undefined
+      ? (place: number): Promise<Tensor> => words.at(place)
+      : made(this.#embedding);
+    using start = strength === undefined ? undefined : await startingFrames(given?.[0]?.tensor, keyFrames);
+    const steps = decoder.stream(embedding, {
+      ...this.#options("decoder"),
+      frames: keyFrames,
+      fps,
+      loop,
+      negative: words?.negative,
+      from: start === undefined || strength === undefined ? undefined : { frames: start, strength },
+    });
     yield* this.#framesOf("decoder", steps, fps);
   }
 
   async *#interpolation(): AsyncGenerator<CascadePreview, void, void> {
+    yield* this.#framesOf("interpolation", this.#interpolated(), this.#plan.outputFps);
+  }
+
+  /** The key frames, where the interpolation makes them, and the frames between them. */
+  async *#interpolated(): AsyncGenerator<SamplingStep, Tensor, void> {
     const interpolation = await this.#cascade.stage("interpolation");
-    const { skip, fps, outputFps } = this.#plan;
-    const options = { ...this.#options("interpolation"), skip, fps };
-    const steps = interpolation.stream(made(this.#frames), made(this.#embedding), options);
-    yield* this.#framesOf("interpolation", steps, outputFps);
+    const { layout, skip, fps, loop, keyFrames } = this.#plan;
+    const options = this.#options("interpolation");
+    const runs = (layout?.windows.length ?? 0) + (skip > 1 ? frameWindows(keyFrames + (loop ? 1 : 0), skip).length : 0);
+    const total = runs * (this.#plan.steps.interpolation ?? 0);
+    let done = 0;
+    let frames = await this.frames.reshape(this.frames.shape);
+    try {
+      if (layout !== undefined) {
+        const steps = interpolation.streamLayout(frames, this.#windowEmbedding(), layout, { ...options, rate: fps });
+        const filled = yield* numbered(steps, 0, total);
+        frames.dispose();
+        frames = filled;
+        done = layout.windows.length * (this.#plan.steps.interpolation ?? 0);
+      }
+      if (skip > 1) {
+        using given = await frames.gather(1, loop ? [...range(keyFrames), 0] : range(keyFrames));
+        const steps = interpolation.stream(given, this.#windowEmbedding(), { ...options, skip, fps });
+        const many = yield* numbered(steps, done, total);
+        frames.dispose();
+        frames = many;
+      }
+      return await frames.gather(1, range(this.#plan.frames));
+    } finally {
+      frames.dispose();
+    }
+  }
+
+  /** What the interpolation is conditioned on. */
+  #windowEmbedding(): WindowEmbedding {
+    const { layout, keyFrames, skip, loop, stages } = this.#plan;
+    const [pictures, words] = [this.#pictures, this.#texts];
+    // Where the key frames are the given ones, those that a window sees.
+    const own = !stages.includes("decoder") && (layout === undefined || skip === 1);
+    if (pictures !== undefined && own) return (window) => pictures.of(window);
+    if (words === undefined || this.#input.texts?.travel !== true) return made(this.#embedding);
+    const last = (keyFrames - (loop ? 0 : 1)) * skip;
+    return ({ start, length }) => words.at(wayOf(start + (length - 1) / 2, loop ? last : last + 1, loop));
   }
 
   async *#superResolution(stage: SuperResolutionName): AsyncGenerator<CascadePreview, void, void> {
     const network = await this.#cascade.stage(stage);
-    const { outputFps } = this.#plan;
+    const { outputFps, loop, frames } = this.#plan;
     const { guidance: _, ...options } = this.#options(stage);
+    // The frames at the seam of a loop see those on the other side of it.
+    const around = loop && frames > 1 && network.config["temporal"] === true ? Math.min(AROUND, frames) : 0;
+    using given = await this.frames.gather(1, range(frames + 2 * around).map((at) => (at - around + frames) % frames));
+    const inside = (tensor: Tensor): Promise<Tensor> => tensor.gather(1, range(frames).map((frame) => frame + around));
     let total = 0;
-    const large = yield* translated(network.stream(made(this.#frames), options), async (event) => {
+    using large = yield* translated(network.stream(given, options), async (event) => {
       const { step, clean, firstFrame, finished } = event;
       total = event.total;
-      return { stage, step, total, done: false, video: await shown(clean, outputFps), firstFrame, finished };
+      using cut = around === 0 ? undefined : await inside(clean);
+      return { stage, step, total, done: false, video: await shown(cut ?? clean, outputFps), firstFrame, finished };
     });
-    await this.#keep(stage, large);
-    const video = await this.#result(stage, outputFps);
+    await this.#keep(stage, around === 0 ? await large.reshape(large.shape) : await inside(large));
+    const video = await this.result(stage);
     yield { stage, step: total, total, done: true, video, firstFrame: 0, finished: true };
   }
 
   async *#framesOf(
     stage: "decoder" | "interpolation",
-    steps: AsyncGenerator<{ step: number; total: number; clean: Tensor }, Tensor, void>,
+    steps: AsyncGenerator<SamplingStep, Tensor, void>,
     fps: number,
   ): AsyncGenerator<CascadePreview, void, void> {
     let total = 0;
@@ -121,7 +251,7 @@ export class CascadeRun implements Disposable {
       return { stage, step: event.step, total, done: false, video: await shown(event.clean, fps) };
     });
     await this.#keep(stage, frames);
-    yield { stage, step: total, total, done: true, video: await this.#result(stage, fps) };
+    yield { stage, step: total, total, done: true, video: await this.result(stage) };
   }
 
   /** Takes a stage's frames as what the next works on, at the size that was asked for if it is the last. */
@@ -135,30 +265,12 @@ export class CascadeRun implements Disposable {
     this.#frames = await large.resize({ height: size, width: size, filter: "area" });
   }
 
-  async #result(stage: StageName, fps: number): Promise<Video> {
-    const frames = made(this.#frames);
-    const [, count = 0, height = 0, width = 0] = frames.shape;
-    const manifest = await this.#cascade.manifest(this.#plan, stage, {
-      prompt: this.#input.prompt,
-      seed: this.#input.seed,
-      frames: count,
-      width,
-      height,
-      fps,
-    });
-    return new Video(await frames.reshape(frames.shape.slice(1)), { fps, manifest });
-  }
-
-  #options(stage: StageName): {
-    seeds: number[];
-    steps: number | undefined;
-    guidance: number | undefined;
-    signal: AbortSignal | undefined;
-  } {
+  #options(stage: StageName, batch = 1): StageOptions & SamplingChoices {
     return {
-      seeds: [this.#input.seed],
+      seeds: each(batch, this.#input.seed),
       steps: this.#plan.steps[stage],
       guidance: this.#plan.guidance[stage],
+      ...this.#plan.choices[stage],
       signal: this.#input.signal,
     };
   }
@@ -190,7 +302,20 @@ async function shown(frames: Tensor, fps: number): Promise<Video> {
   return new Video(await frames.reshape(frames.shape.slice(1)), { fps });
 }
 
+/** Given frames (K, H, W, 3) as what the decoder starts from: a picture as it is, of a video as many frames, evenly. */
+async function startingFrames(frames: Tensor | undefined, count: number): Promise<Tensor> {
+  const all = made(frames);
+  const [given = 1] = all.shape;
+  const places = given === 1 ? [0] : range(count).map((at) => Math.round(at * (given - 1) / Math.max(1, count - 1)));
+  using chosen = await all.gather(0, places);
+  return await chosen.reshape([1, ...chosen.shape]);
+}
+
 function made(tensor: Tensor | undefined): Tensor {
   if (tensor === undefined) throw new KinoraError("failed", "A stage ran before the one it needs");
   return tensor;
+}
+
+function range(count: number): number[] {
+  return Array.from({ length: count }, (_, index) => index);
 }

@@ -7,6 +7,7 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import { Tensor } from "../../ffi/tensor.ts";
+import { frameNoise } from "../diffusion/frame_noise.ts";
 import { guidanceRuns, guided, repeatBatch } from "../diffusion/guidance.ts";
 import { finish, sampling, type SamplingStep } from "../diffusion/sample.ts";
 import type { Transition } from "../diffusion/timesteps.ts";
@@ -14,27 +15,39 @@ import { COLOURS, trainedFps } from "./decoder.ts";
 import type { InterpolationSettings } from "./model_index.ts";
 import {
   checkSeeds,
+  cleanRange,
   each,
   finite,
+  type FrameStageOptions,
   loadNetwork,
   NetworkStage,
   type StageLoadOptions,
-  type StageOptions,
   stageSteps,
 } from "./network_stage.ts";
-import { noiseStream } from "./stage.ts";
-import { type FrameWindow, frameWindows } from "./windows.ts";
+import { type FrameTask, noiseStream } from "./stage.ts";
+import { type FrameLayout, type FrameWindow, interpolationLayout } from "./windows.ts";
+
+/** What the network can be asked, whatever it is to do. */
+export interface FillOptions extends FrameStageOptions {
+  /** Frames a second of the video that comes out, which the network is told. */
+  readonly rate: number;
+  /** Which of the network's two tasks it is: the random numbers of one are not those of the other. Default `fill`. */
+  readonly task?: FrameTask | undefined;
+}
 
 /** What the interpolation can be asked. */
-export interface InterpolationOptions extends StageOptions {
+export interface InterpolationOptions extends FrameStageOptions {
   /** Output frames from one given frame to the next, 1 to 15; 5 makes 76 frames of 16. */
   readonly skip: number;
   /** Frames a second of the given frames; the network is told `fps * skip`. */
   readonly fps: number;
 }
 
+/** Embeddings of unit length, (B, E): the same for all windows, or one for each; those of a function become the stage's. */
+export type WindowEmbedding = Tensor | ((window: FrameWindow) => Promise<Tensor>);
+
 /** What one run of the network goes over. */
-interface WindowRun extends InterpolationOptions {
+interface WindowRun extends FillOptions {
   readonly window: FrameWindow;
   readonly transitions: readonly Transition[];
 }
@@ -64,34 +77,60 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
    * @param options Seeds and numbers.
    * @returns Frames (B, (K - 1) * skip + 1, H, W, 3) in [-1, 1].
    */
-  async *stream(
+  stream(
     frames: Tensor,
-    embedding: Tensor,
+    embedding: WindowEmbedding,
     options: InterpolationOptions,
   ): AsyncGenerator<SamplingStep, Tensor, void> {
-    const [batch = 0, count = 0] = frames.shape;
-    checkSeeds(options.seeds, batch);
-    const windows = frameWindows(count, options.skip);
+    const { skip, fps, ...rest } = options;
+    const task = { ...rest, rate: fps * skip, task: "between" } as const;
+    return this.streamLayout(frames, embedding, () => interpolationLayout(frames.shape[1] ?? 0, skip), task);
+  }
+
+  /**
+   * Makes the frames of a layout that are not given, step by step, one window after the other: extrapolation, image
+   * animation, interpolation.
+   *
+   * @param frames The given frames (B, K, H, W, 3) in [-1, 1].
+   * @param embedding Image embeddings of unit length, (B, E).
+   * @param layout Where the given frames lie; as a function it is asked for when the run begins.
+   * @param options Seeds and numbers.
+   * @returns Frames (B, `layout.total`, H, W, 3) in [-1, 1]; the given ones come out as they are.
+   */
+  async *streamLayout(
+    frames: Tensor,
+    embedding: WindowEmbedding,
+    layout: FrameLayout | (() => FrameLayout),
+    options: FillOptions,
+  ): AsyncGenerator<SamplingStep, Tensor, void> {
+    checkSeeds(options.seeds, frames.shape[0] ?? 0);
+    const { total: length, places, windows } = typeof layout === "function" ? layout() : layout;
+    if (places.length !== frames.shape[1]) {
+      throw new KinoraError("refused", `the layout has ${places.length} given frames, not ${frames.shape[1]}`);
+    }
     const transitions = stageSteps(this.settings, options.steps);
     const total = windows.length * transitions.length;
-    const parts: Tensor[] = [];
-    let end: Tensor | undefined;
+    const made = new Map<number, Tensor>();
     try {
+      for (const [index, place] of places.entries()) made.set(place, await frames.gather(1, [index]));
       for (const [index, window] of windows.entries()) {
-        const run = this.#window(frames, end, embedding, { ...options, window, transitions });
-        const made = yield* numbered(run, index * transitions.length, total);
-        end?.dispose();
-        end = undefined;
-        // Windows share their end frame, so all but the first leave out where they start.
-        using whole = made;
-        const from = index === 0 ? 0 : 1;
-        parts.push(await whole.gather(1, range(from, window.length)));
-        end = await whole.gather(1, [window.length - 1]);
+        const run = { ...options, window, transitions };
+        using generated = await generatedFrames(made, window);
+        using own = typeof embedding === "function" ? await embedding(window) : undefined;
+        const steps = this.#window(frames, generated, own ?? (embedding as Tensor), run);
+        using whole = yield* numbered(steps, index * transitions.length, total);
+        for (let position = 0; position < window.length; position++) {
+          const frame = window.start + position;
+          if (!made.has(frame)) made.set(frame, await whole.gather(1, [position]));
+        }
       }
-      return await finite(await Tensor.cat(parts, 1), "interpolation");
+      const all = range(0, length).map((frame) => made.get(frame));
+      if (all.some((frame) => frame === undefined)) {
+        throw new KinoraError("refused", "the layout's windows do not cover all its frames");
+      }
+      return await finite(await Tensor.cat(all as Tensor[], 1), "interpolation");
     } finally {
-      end?.dispose();
-      for (const part of parts) part.dispose();
+      for (const frame of made.values()) frame.dispose();
     }
   }
 
@@ -103,14 +142,32 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
    * @param options Seeds and numbers.
    * @returns Frames (B, (K - 1) * skip + 1, H, W, 3) in [-1, 1].
    */
-  sample(frames: Tensor, embedding: Tensor, options: InterpolationOptions): Promise<Tensor> {
+  sample(frames: Tensor, embedding: WindowEmbedding, options: InterpolationOptions): Promise<Tensor> {
     return finish(this.stream(frames, embedding, options));
+  }
+
+  /**
+   * Makes the frames of a layout that are not given.
+   *
+   * @param frames The given frames (B, K, H, W, 3) in [-1, 1].
+   * @param embedding Image embeddings of unit length, (B, E).
+   * @param layout Where the given frames lie.
+   * @param options Seeds and numbers.
+   * @returns Frames (B, `layout.total`, H, W, 3) in [-1, 1]; the given ones come out as they are.
+   */
+  sampleLayout(
+    frames: Tensor,
+    embedding: WindowEmbedding,
+    layout: FrameLayout,
+    options: FillOptions,
+  ): Promise<Tensor> {
+    return finish(this.streamLayout(frames, embedding, layout, options));
   }
 
   /** One window: (B, L, H, W, 3). */
   async *#window(
     frames: Tensor,
-    end: Tensor | undefined,
+    generated: Tensor | undefined,
     embedding: Tensor,
     run: WindowRun,
   ): AsyncGenerator<SamplingStep, Tensor, void> {
@@ -120,20 +177,26 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
     const shape = [batch, length, height, width, COLOURS];
     const guidance = run.guidance ?? this.settings.guidance;
     const runs = guidanceRuns(guidance);
-    const fps = trainedFps(run.fps * run.skip, this.settings.fps_range);
+    const fps = trainedFps(run.rate, this.settings.fps_range);
     const { residual_scale: scale } = this.settings;
-    using known = await knownFrames(frames, end, window);
+    using known = await knownFrames(frames, generated, window);
     using blend = scale === undefined ? undefined : await blendedFrames(known, window);
     using extra = await maskedInput(blend ?? known, window);
     using extras = await repeatBatch(extra, runs);
     using condition = await repeatBatch(embedding, runs);
     // Noise by the frame's number in the whole video: neighbours agree on the frame they share.
     const noise = (step: number): Promise<Tensor> =>
-      Tensor.noise({ shape, seeds, stream: noiseStream("interpolation", step), frames: range(first, first + length) });
+      frameNoise({
+        shape,
+        seeds,
+        stream: noiseStream("interpolation", step, run.task ?? "fill"),
+        frames: range(first, first + length),
+        common: run.commonNoise,
+      });
     using start = await noise(0);
     using sampled = yield* sampling({
       steps: run.transitions,
-      sampler: this.settings.sampler,
+      sampler: run.sampler ?? this.settings.sampler,
       prediction: this.settings.prediction,
       start,
       denoise: async (noisy, timestep) => {
@@ -149,13 +212,13 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
             COLOURS,
             signal,
           );
-        });
+        }, { rescale: run.rescale });
         if (blend === undefined || scale === undefined) return made;
         using difference = made;
         return await Tensor.combine([{ tensor: blend, scale: 1 }, { tensor: difference, scale }]);
       },
       noise,
-      clamp: [-1, 1],
+      ...cleanRange(run.threshold),
       signal,
     });
     using both = await Tensor.cat([sampled, known], 1);
@@ -168,25 +231,41 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
  * The known frames of a window in their places, zeros everywhere else: (B, L, H, W, 3).
  *
  * @param frames The given frames (B, K, H, W, 3).
- * @param end The last frame of the window before (B, 1, H, W, 3), where the window's first frame is taken from it.
+ * @param generated Those the window is given of earlier windows (B, G, H, W, 3), in the order it names them.
  * @param window The window.
- * @throws {KinoraError} `refused` when the window needs `end` and there is none.
+ * @throws {KinoraError} `refused` when the window needs more of earlier windows than there is.
  */
-export async function knownFrames(frames: Tensor, end: Tensor | undefined, window: FrameWindow): Promise<Tensor> {
+export async function knownFrames(
+  frames: Tensor,
+  generated: Tensor | undefined,
+  window: FrameWindow,
+): Promise<Tensor> {
   const [batch = 0, count = 0, height = 0, width = 0] = frames.shape;
   using zero = await Tensor.create(
     [batch, 1, height, width, COLOURS],
     new Float32Array(batch * height * width * COLOURS),
   );
-  using pool = await Tensor.cat(end === undefined ? [frames, zero] : [frames, zero, end], 1);
+  using pool = await Tensor.cat(generated === undefined ? [frames, zero] : [frames, zero, generated], 1);
   const indices = each(window.length, count);
+  let used = 0;
   for (const { position, source, frame } of window.known) {
-    if (source === "generated" && end === undefined) {
+    if (source === "generated" && used >= (generated?.shape[1] ?? 0)) {
       throw new KinoraError("refused", `the window at frame ${window.start} needs the end of the window before`);
     }
-    indices[position] = source === "key" ? frame : count + 1;
+    indices[position] = source === "key" ? frame : count + 1 + used++;
   }
   return await pool.gather(1, indices);
+}
+
+/** The frames that a window is given of earlier windows, in its order. */
+async function generatedFrames(made: ReadonlyMap<number, Tensor>, window: FrameWindow): Promise<Tensor | undefined> {
+  const frames = window.known.filter(({ source }) => source === "generated").map(({ frame }) => made.get(frame));
+  if (frames.length === 0) return undefined;
+  const there = frames.filter((frame) => frame !== undefined);
+  if (there.length < frames.length) {
+    throw new KinoraError("refused", `the window at frame ${window.start} needs frames that no window before it makes`);
+  }
+  return await Tensor.cat(there, 1);
 }
 
 /**
@@ -241,8 +320,14 @@ export async function maskedInput(known: Tensor, window: Pick<FrameWindow, "know
   return await Tensor.cat([known, mask], 4);
 }
 
-/** Counts the steps of one part on from those before. */
-async function* numbered(
+/**
+ * Counts the steps of one part on from those before.
+ *
+ * @param steps The part.
+ * @param before Steps that are done.
+ * @param total Steps of all parts.
+ */
+export async function* numbered(
   steps: AsyncGenerator<SamplingStep, Tensor, void>,
   before: number,
   total: number,

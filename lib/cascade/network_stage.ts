@@ -6,7 +6,10 @@
 import { KinoraError } from "../../ffi/errors.ts";
 import { Network, type NetworkInputs, type Precision } from "../../ffi/network.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
+import { dynamicThreshold } from "../diffusion/dynamic_threshold.ts";
 import { noiseSchedule } from "../diffusion/noise_schedule.ts";
+import type { SamplingOptions } from "../diffusion/sample.ts";
+import type { SamplerConfig } from "../diffusion/sampler.ts";
 import { type Transition, transitions } from "../diffusion/timesteps.ts";
 import type { DiffusionSettings } from "./model_index.ts";
 
@@ -20,6 +23,30 @@ export interface StageLoadOptions {
   readonly precision?: Precision;
   /** Stops the loading. */
   readonly signal?: AbortSignal | undefined;
+}
+
+/** How a stage is sampled where not as its settings say. */
+export interface SamplingChoices {
+  /** The sampler; by default what the stage's settings say. */
+  readonly sampler?: SamplerConfig | undefined;
+  /**
+   * How far the spread of a guided output is brought back to that of the output with the condition, 0 to 1 (Lin et al.
+   * 2023).
+   *
+   * @default {0}
+   */
+  readonly rescale?: number | undefined;
+  /**
+   * Dynamic thresholding (Saharia et al. 2022): the quantile of a clean sample's magnitudes that is scaled to 1, 0.5 to 1.
+   * By default samples are cut at -1 and 1.
+   */
+  readonly threshold?: number | undefined;
+  /**
+   * The share of the noise's variance that all frames have in common, 0 to 1 (Ge et al. 2023).
+   *
+   * @default {0}
+   */
+  readonly commonNoise?: number | undefined;
 }
 
 /** What every stage can be asked. */
@@ -36,6 +63,9 @@ export interface StageOptions {
   /** Stops the run. */
   readonly signal?: AbortSignal | undefined;
 }
+
+/** What a stage that makes frames of noise can be asked. */
+export interface FrameStageOptions extends StageOptions, SamplingChoices {}
 
 /** A stage that holds one network. It frees the network when it is disposed. */
 export abstract class NetworkStage<Settings extends { readonly folder: string }> implements Disposable {
@@ -128,6 +158,16 @@ export function loadNetwork(
  */
 export function stageSteps(settings: DiffusionSettings, steps?: number): Transition[] {
   return transitions(noiseSchedule(settings.schedule), { ...settings.times, steps: steps ?? settings.steps });
+}
+
+/**
+ * How a sample of pixels is kept in [-1, 1] at every step.
+ *
+ * @param threshold The quantile of dynamic thresholding; without one, samples are cut.
+ */
+export function cleanRange(threshold?: number): Pick<SamplingOptions, "clamp" | "constrain"> {
+  if (threshold === undefined) return { clamp: [-1, 1] };
+  return { constrain: (clean) => dynamicThreshold(clean, { ratio: threshold, most: Infinity }) };
 }
 
 /**

@@ -24,6 +24,8 @@ import type { TextEncoding } from "./text.ts";
 export interface PriorOptions extends StageOptions {
   /** Embeddings drawn for each text, of which the closest to the text's own is kept; by default what the settings say. */
   readonly candidates?: number | undefined;
+  /** Texts, B of them, to lead away from, in place of no text at all; without guidance they do nothing. */
+  readonly negative?: TextEncoding | undefined;
 }
 
 /**
@@ -56,10 +58,16 @@ export class Prior extends NetworkStage<PriorSettings> {
     const steps = stageSteps(this.settings, options.steps);
     const guidance = options.guidance ?? this.settings.guidance;
     const candidates = options.candidates ?? this.settings.candidates;
-    const times = candidates * guidanceRuns(guidance);
-    using embedding = await repeatBatch(text.embedding, times);
-    using states = await repeatBatch(text.states, times);
-    using mask = await repeatBatch(text.mask, times);
+    const away = guidanceRuns(guidance) === 1 ? undefined : options.negative;
+    const inputs = (name: "embedding" | "states" | "mask"): Promise<Tensor> => {
+      const [given, other] = [text[name], away?.[name]];
+      const all = new Array<Tensor>(candidates).fill(given);
+      if (other === undefined) return repeatBatch(given, candidates * guidanceRuns(guidance));
+      return Tensor.cat([...all, ...all.map(() => other)], 0);
+    };
+    using embedding = await inputs("embedding");
+    using states = await inputs("states");
+    using mask = await inputs("mask");
     const noise = (step: number): Promise<Tensor> =>
       candidateNoise([batch, width], options.seeds, noiseStream("prior", step), candidates);
     using start = await noise(0);
@@ -77,7 +85,7 @@ export class Prior extends NetworkStage<PriorSettings> {
               text_embedding: embedding,
               text_states: states,
               text_mask: mask,
-              drop,
+              drop: away === undefined ? drop : each(drop.length, 0),
             },
             width,
             signal,

@@ -58,6 +58,14 @@ export class FinishedFrames implements Disposable {
     }
   }
 
+  /** Gives the last finished video away: it is the receiver's from now on. */
+  release(): Video | undefined {
+    const video = this.#video;
+    this.#video = undefined;
+    this.dispose();
+    return video;
+  }
+
   /** Frees what is kept. */
   dispose(): void {
     this.#video?.dispose();

@@ -5,74 +5,92 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import { saveTensors } from "../../ffi/tensor.ts";
-import type { Cascade } from "../cascade/cascade.ts";
-import type { RunPlan, RunRequest } from "../cascade/run_plan.ts";
+import { taskManifest } from "../cascade/applications.ts";
+import type { Cascade, GenerateOptions } from "../cascade/cascade.ts";
+import { PreparedGeneration } from "../cascade/generation.ts";
+import { MOST_SAMPLES } from "../cascade/ranked_samples.ts";
 import { STAGES } from "../cascade/stage.ts";
 import { checkPrompt } from "../cascade/text.ts";
-import { loadCascade } from "../load_cascade.ts";
-import { checkVideoPath, type Video, writeTextWhole } from "../video.ts";
+import { checkVideoPath, writeTextWhole } from "../video.ts";
 import type { Command, CommandIo } from "./command.ts";
-import { FinishedFrames } from "./finished_frames.ts";
 import { generateBatch } from "./generate_batch.ts";
+import { generateGrid } from "./generate_grid.ts";
+import {
+  checkRate,
+  described,
+  keepingFrames,
+  type Laps,
+  makeVideo,
+  type VideoReport,
+  type VideoTarget,
+} from "./make_video.ts";
 import { helpText, type Options, type OptionValues, parseOptions } from "./options.ts";
-import { checkWritable, slug, withoutExtension } from "./output_path.ts";
-import { type ProgressLine, progressLine } from "./progress.ts";
+import { checkWritable, slug } from "./output_path.ts";
+import {
+  FIT_OPTION,
+  FPS_OPTION,
+  libraryOptions,
+  MODEL_OPTIONS,
+  openCascade,
+  SAMPLING_OPTIONS,
+  VIDEO_OPTIONS,
+} from "./video_options.ts";
 
 /** The options of `generate`. */
 export const GENERATE_OPTIONS = {
-  out: {
-    type: "text",
-    value: "FILE",
-    help: "where to write: .gif, .png (animated), or a folder of PNG with / at its end; default the prompt's words",
-  },
+  ...VIDEO_OPTIONS,
+  out: { ...VIDEO_OPTIONS.out, help: VIDEO_OPTIONS.out.help.replace("the input's name", "the prompt's words") },
   prompts: { type: "text", value: "FILE", help: "make a video of each line of FILE, into the folder --out" },
-  seed: {
+  frames: {
     type: "whole",
     value: "N",
-    least: 0,
-    most: Number.MAX_SAFE_INTEGER,
-    help: "another seed, another video; default 0",
+    least: 1,
+    most: 4096,
+    help: "1 is a picture; 31 (or 46, 61, 76 and so on) puts frames between 16 key frames; default 16",
   },
-  frames: {
-    type: "choice",
-    choices: [1, 16, 31, 76],
-    help: "1 is a picture, 31 and 76 use frame interpolation; default 16",
+  "key-frames": {
+    type: "whole",
+    value: "N",
+    least: 2,
+    most: 256,
+    help: "frames that the decoder makes, more than 16 in overlapping parts; default 16",
   },
-  size: { type: "choice", choices: [64, 256, 512, 768], help: "width and height in pixels; default 256" },
-  fps: {
-    type: "number",
+  fps: { ...FPS_OPTION, help: "frames a second of the key frames, interpolated ones come between; default 8" },
+  loop: { type: "flag", help: "the last frame leads to the first: with interpolation 32, 48, 64 or 80 frames" },
+  negative: { type: "text", value: "PROMPT", help: "what is not to be seen" },
+  to: { type: "text", value: "PROMPT", help: "another prompt, mixed with the first" },
+  mix: { type: "number", value: "X", least: 0, most: 1, help: "how much of --to there is; default 0.5" },
+  travel: { type: "flag", help: "go from the prompt to --to in the course of the video" },
+  image: { type: "text", value: "FILE", help: "start from a picture or a video instead of noise alone" },
+  strength: { type: "number", value: "X", least: 0, most: 1, help: "how much of --image is made anew; default 0.6" },
+  fit: FIT_OPTION,
+  samples: {
+    type: "whole",
     value: "N",
     least: 1,
-    most: 30,
-    help: "frames a second of the 16 key frames, interpolated ones come between; default 8",
+    most: MOST_SAMPLES,
+    help: "make N with this seed and the next, keep what looks most like the prompt; default 1",
   },
-  steps: { type: "whole", value: "N", least: 1, most: 1000, help: "steps of decoder and interpolation" },
-  guidance: { type: "number", value: "X", least: 0, most: 50, help: "how closely the decoder follows, 1 is plain" },
-  model: { type: "text", value: "DIR", help: "folder of another model" },
+  grid: {
+    type: "text",
+    value: "AXIS",
+    help: "videos side by side with the same noise: N seeds, or an option's values as guidance=1,2,4",
+  },
+  by: { type: "text", value: "AXIS", help: "with --grid: another option's values, from top to bottom" },
+  candidates: {
+    type: "whole",
+    value: "N",
+    least: 1,
+    most: 64,
+    help: "embeddings that the prior draws, of which the closest to the prompt is kept",
+  },
+  ...SAMPLING_OPTIONS,
   until: { type: "choice", choices: STAGES, help: "stop after this stage; prior writes its embedding as .safetensors" },
-  json: { type: "flag", help: "print one JSON object" },
+  ...MODEL_OPTIONS,
 } as const satisfies Options;
 
 /** The values of the options of `generate`. */
 export type GenerateValues = OptionValues<typeof GENERATE_OPTIONS>;
-
-/** What is printed of one result. */
-export interface GenerateReport {
-  /** The file or folder. */
-  readonly out: string;
-  /** Number of frames; 0 for an embedding. */
-  readonly frames: number;
-  /** Width in pixels; 0 for an embedding. */
-  readonly width: number;
-  /** Height in pixels; 0 for an embedding. */
-  readonly height: number;
-  /** Frames a second; 0 for an embedding. */
-  readonly fps: number;
-  /** Seconds of each stage, and of loading and saving. */
-  readonly seconds: Readonly<Record<string, number>>;
-  /** The file with the manifest. */
-  readonly manifest: string;
-}
 
 /** The verb. */
 export const command: Command = {
@@ -93,6 +111,8 @@ export const command: Command = {
       called: "prompt",
     });
     if (values.prompts !== undefined) {
+      const alone = (["grid", "by"] as const).find((name) => values[name] !== undefined);
+      if (alone !== undefined) throw new KinoraError("refused", `--prompts and --${alone} do not go together`);
       if (positionals.length > 0) throw new KinoraError("refused", "Give a prompt or --prompts FILE, not both");
       return await generateBatch(values.prompts, values, io);
     }
@@ -101,165 +121,78 @@ export const command: Command = {
       throw new KinoraError("refused", 'The prompt is missing: kinora generate "a butterfly"');
     }
     const prompt = checkPrompt(given);
-    const request = runRequest(values);
+    if (values.grid !== undefined) return await generateGrid(prompt, values, io);
+    if (values.by !== undefined) throw new KinoraError("refused", "--by needs --grid");
+    const request = generateRequest(values);
     const out = values.out ?? `${slug(prompt)}${extension(request)}`;
     checkOut(out, request);
     using cascade = await openCascade(values);
-    checkRate(out, cascade.plan(request).outputFps);
-    await checkWritable(out);
-    const report = await generateOne(cascade, { prompt, seed: values.seed ?? 0, request, out }, io);
+    const report = await generateOne(cascade, { prompt, request, out }, io);
     io.out(values.json ? JSON.stringify(report) : `Wrote ${report.out}: ${described(report)}`);
     return 0;
   },
 };
 
 /** One video to be made. */
-export interface GenerateTask {
+export interface GenerateTask extends VideoTarget {
   /** The prompt, checked. */
   readonly prompt: string;
-  /** The seed. */
-  readonly seed: number;
   /** What is asked for. */
-  readonly request: RunRequest;
-  /** Where it goes, checked. */
-  readonly out: string;
-  /** What to show before the stage's name. */
-  readonly label?: string;
+  readonly request: GenerateOptions;
 }
 
-/** What the options ask of a run. */
-export function runRequest(values: GenerateValues): RunRequest {
-  const { frames, size, fps, steps, guidance, until } = values;
-  return Object.fromEntries(
-    Object.entries({ frames, size, fps, steps, guidance, until }).filter(([, value]) => value !== undefined),
-  );
+/** What the options ask of the library. */
+export function generateRequest(values: GenerateValues): GenerateOptions {
+  return libraryOptions(values);
 }
 
 /** The ending of a name that was not given. */
-export function extension(request: RunRequest): string {
+export function extension(request: GenerateOptions): string {
   return request.until === "prior" ? ".safetensors" : request.frames === 1 ? ".png" : ".gif";
 }
 
 /**
- * Opens the model that the options name.
- *
- * @throws {KinoraError} `not-found` or `bad-file` when it is not there or not a cascade.
- */
-export function openCascade(values: GenerateValues): Promise<Cascade> {
-  return loadCascade(values.model === undefined ? {} : { model: values.model });
-}
-
-/**
- * Makes one video and writes it. When it is stopped or fails, the frames that are finished are written as PNG files and
- * named on stderr.
+ * Makes one video, or one embedding, and writes it.
  *
  * @param cascade The cascade.
  * @param task What to make.
  * @param io Where to write, and when to stop.
+ * @throws {KinoraError} `refused`, `not-found` or `bad-file` when something is not accepted, before any work.
  */
-export async function generateOne(cascade: Cascade, task: GenerateTask, io: CommandIo): Promise<GenerateReport> {
-  const line = progressLine();
-  const seconds: Record<string, number> = {};
-  let since = performance.now();
-  const lap = (name: string): void => {
-    const now = performance.now();
-    seconds[name] = Math.round(now - since) / 1000;
-    since = now;
-  };
-  const plan = cascade.plan(task.request);
-  await cascade.prepare(task.request);
-  lap("load");
-  using kept = new FinishedFrames();
-  try {
-    if (task.request.until === "prior") return await writeEmbedding(cascade, plan, task, io, seconds, lap);
-    const video = await runStages(cascade, plan, task, io, { line, kept, lap });
-    io.signal.throwIfAborted();
-    const saved = await video.save(task.out, { signal: io.signal });
-    lap("save");
-    const { frames, width, height, fps } = video;
-    return { out: saved.path, frames, width, height, fps, seconds, manifest: saved.manifest ?? "" };
-  } catch (error) {
-    line.clear();
-    const notes = await kept.save(`${withoutExtension(task.out)}-frames`);
-    if (notes.length === 0 && io.signal.aborted) notes.push("no frames were finished");
-    for (const note of notes) io.note(`kinora: ${note}`);
-    throw error;
-  } finally {
-    line.clear();
-  }
-}
-
-/** Runs the stages and returns the last one's video, which stays in `kept`. */
-async function runStages(
-  cascade: Cascade,
-  plan: RunPlan,
-  task: GenerateTask,
-  io: CommandIo,
-  run: { readonly line: ProgressLine; readonly kept: FinishedFrames; readonly lap: (name: string) => void },
-): Promise<Video> {
-  const { line, kept, lap } = run;
-  const label = task.label === undefined ? "" : `${task.label} `;
-  const show = (stage: string | undefined, step: number, total: number): void => {
-    if (stage !== undefined) line.show({ stage: `${label}${stage}`, step, total });
-  };
-  show(plan.stages[0], 0, plan.steps.prior ?? 0);
-  for await (const preview of cascade.stream(task.prompt, { ...task.request, seed: task.seed, signal: io.signal })) {
-    const { stage, step, total } = preview;
-    show(stage, step, total);
-    if (preview.stage === "prior") preview.embedding?.dispose();
-    else if (preview.done) kept.finish(preview.stage, preview.video);
-    else if (preview.stage === "sr-high" && preview.finished) await kept.add(preview.stage, preview.video);
-    if (!preview.done) continue;
-    lap(stage);
-    const next = plan.stages[plan.stages.indexOf(stage) + 1];
-    show(next, 0, next === undefined ? 0 : plan.steps[next] ?? 0);
-  }
-  const video = kept.last;
-  if (video === undefined) throw new KinoraError("failed", "No stage made a video");
-  return video;
+export async function generateOne(cascade: Cascade, task: GenerateTask, io: CommandIo): Promise<VideoReport> {
+  const { prompt, request, out } = task;
+  using run = await PreparedGeneration.create(cascade, prompt, { ...request, signal: io.signal });
+  checkRate(out, run.plan.outputFps);
+  await checkWritable(out);
+  if (request.until !== "prior") return await makeVideo(run, task, io);
+  return await keepingFrames(task, io, (work) => writeEmbedding(cascade, run, task, io, work.laps));
 }
 
 async function writeEmbedding(
   cascade: Cascade,
-  plan: RunPlan,
+  run: PreparedGeneration,
   task: GenerateTask,
   io: CommandIo,
-  seconds: Record<string, number>,
-  lap: (name: string) => void,
-): Promise<GenerateReport> {
-  using embedding = await cascade.embed(task.prompt, { seed: task.seed, signal: io.signal });
-  lap("prior");
-  const parts = { prompt: task.prompt, seed: task.seed, frames: 0, width: 0, height: 0, fps: 0 };
-  await saveTensors({ image_embedding: embedding }, task.out, { metadata: { prompt: task.prompt } });
-  const manifest = `${task.out}.json`;
-  await writeTextWhole(manifest, `${JSON.stringify(await cascade.manifest(plan, "prior", parts), undefined, 2)}\n`);
-  lap("save");
-  const { frames, width, height, fps } = parts;
-  return { out: task.out, frames, width, height, fps, seconds, manifest };
+  laps: Laps,
+): Promise<VideoReport> {
+  const { prompt, request, out } = task;
+  await run.load();
+  laps.end("load");
+  using embedding = await cascade.embed(prompt, { ...request, signal: io.signal });
+  laps.end("prior");
+  const none = { frames: 0, width: 0, height: 0, fps: 0 };
+  const parts = { task: taskManifest("generate", request), prompt, seed: request.seed ?? 0, ...none };
+  await saveTensors({ image_embedding: embedding }, out, { metadata: { prompt } });
+  const manifest = `${out}.json`;
+  await writeTextWhole(manifest, `${JSON.stringify(await cascade.manifest(run.plan, "prior", parts), undefined, 2)}\n`);
+  laps.end("save");
+  return { out, ...none, seconds: laps.seconds, manifest };
 }
 
 /** Checks the ending of a file name. */
-function checkOut(out: string, request: RunRequest): void {
+function checkOut(out: string, request: GenerateOptions): void {
   if (request.until !== "prior") return checkVideoPath(out);
   if (!out.toLowerCase().endsWith(".safetensors")) {
     throw new KinoraError("refused", `Cannot write "${out}": with --until prior the name must end with .safetensors`);
   }
-}
-
-/** The frames a second that a GIF can show: its delays are hundredths of a second. */
-const MOST_GIF_FPS = 100;
-
-/** Checks that a file of this name can play as fast as the video does. */
-export function checkRate(out: string, fps: number): void {
-  if (!out.toLowerCase().endsWith(".gif") || fps <= MOST_GIF_FPS) return;
-  throw new KinoraError(
-    "refused",
-    `A GIF plays at most ${MOST_GIF_FPS} frames a second, not ${fps}: give a lower --fps, or --out with .png`,
-  );
-}
-
-function described(report: GenerateReport): string {
-  if (report.frames === 0) return "an image embedding";
-  const size = `${report.width}x${report.height}`;
-  return report.frames === 1 ? size : `${report.frames} frames, ${size}, ${report.fps} fps`;
 }

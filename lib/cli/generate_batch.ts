@@ -8,17 +8,10 @@ import { checkPrompt } from "../cascade/text.ts";
 import { fileSha256 } from "../cascade/model_files.ts";
 import { writeTextWhole } from "../video.ts";
 import type { CommandIo } from "./command.ts";
-import {
-  checkRate,
-  extension,
-  generateOne,
-  type GenerateReport,
-  type GenerateTask,
-  type GenerateValues,
-  openCascade,
-  runRequest,
-} from "./generate.ts";
+import { extension, generateOne, generateRequest, type GenerateTask, type GenerateValues } from "./generate.ts";
+import { checkRate, type VideoReport } from "./make_video.ts";
 import { checkFolderWritable, checkWritable } from "./output_path.ts";
+import { openCascade } from "./video_options.ts";
 
 /** The file in the folder that says what its videos are made from, so that a later run does not mix two batches. */
 const BATCH_FILE = "batch.json";
@@ -28,7 +21,7 @@ interface Batch {
   readonly format: "kinora-batch-1";
   readonly prompts: string;
   readonly seed: number;
-  readonly request: ReturnType<typeof runRequest>;
+  readonly request: ReturnType<typeof generateRequest>;
   readonly model: string;
 }
 
@@ -44,7 +37,7 @@ export async function generateBatch(file: string, values: GenerateValues, io: Co
   if (values.out === undefined) throw new KinoraError("refused", "--prompts needs --out FOLDER");
   const folder = values.out.replace(/(?<=.)\/+$/, "");
   const prompts = await readPrompts(file);
-  const request = runRequest(values);
+  const request = generateRequest(values);
   using cascade = await openCascade(values);
   checkRate(extension(request), cascade.plan(request).outputFps);
   const seed = values.seed ?? 0;
@@ -56,7 +49,7 @@ export async function generateBatch(file: string, values: GenerateValues, io: Co
     model: cascade.index.name,
   });
   const digits = Math.max(4, String(prompts.length - 1).length);
-  const results: Pick<GenerateReport, "out">[] = [];
+  const results: Pick<VideoReport, "out">[] = [];
   let made = 0;
   for (const [index, prompt] of prompts.entries()) {
     const out = `${folder}/${String(index).padStart(digits, "0")}${extension(request)}`;
@@ -66,7 +59,7 @@ export async function generateBatch(file: string, values: GenerateValues, io: Co
       continue;
     }
     io.signal.throwIfAborted();
-    const task: GenerateTask = { prompt, seed, request, out, label: `${index + 1}/${prompts.length}` };
+    const task: GenerateTask = { prompt, request, out, label: `${index + 1}/${prompts.length}` };
     const report = await generateOne(cascade, task, io);
     made++;
     results.push(report);

@@ -18,6 +18,13 @@ interface Verb {
 const VERBS: Readonly<Record<string, Verb>> = {
   generate: { summary: "make a video from a prompt", load: () => import("./generate.ts") },
   studio: { summary: "open a page to make videos with", load: () => import("./studio.ts") },
+  animate: { summary: "make a picture move", load: () => import("./animate.ts") },
+  interpolate: {
+    summary: "put frames between those of a video, or between two pictures",
+    load: () => import("./interpolate.ts"),
+  },
+  extend: { summary: "put frames before or after a video", load: () => import("./extend.ts") },
+  vary: { summary: "make another video of what a video shows", load: () => import("./vary.ts") },
   train: { summary: "train a stage by a recipe", load: () => import("./train.ts") },
   data: { summary: "get and index training data", load: () => import("./data.ts") },
   parity: { summary: "verify recorded runs of other projects", load: () => import("./parity.ts") },

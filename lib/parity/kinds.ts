@@ -18,6 +18,8 @@ const KINDS: ReadonlyMap<string, Load> = new Map<string, Load>([
   ["diffusers.DDPMScheduler", scheduler],
   ["diffusers.DPMSolverMultistepScheduler", scheduler],
   ["diffusers.UnCLIPScheduler", () => import("./kinds/unclip_scheduler.ts")],
+  ["interp.blend", () => import("./kinds/interp_blend.ts")],
+  ["interp.psnr_ssim", () => import("./kinds/interp_psnr_ssim.ts")],
   ["loss.hybrid", () => import("./kinds/loss_hybrid.ts")],
   ["media.decode", () => import("./kinds/media_decode.ts")],
   ["rule.splitmix24", () => import("./kinds/rule_splitmix24.ts")],

@@ -147,7 +147,7 @@ export class Gallery {
       file,
       made,
       model,
-      prompt,
+      prompt: prompt ?? "",
       seed,
       frames,
       size: width,

@@ -75,6 +75,15 @@ export async function writeTinyModel(folder: string, sizes: TinySizes = SMALL): 
     interpolation: { ...decoder, in_channels: 7 },
     sr_low: low,
     sr_high: high,
+    clip_image: {
+      _class_name: "KinoraImageEncoder",
+      sample_size: 8,
+      in_channels: 3,
+      patch_size: 4,
+      block_out_channels: [8],
+      projection_dim: EMBEDDING,
+      norm_num_groups: 4,
+    },
   };
   let seed = 1;
   for (const [name, config] of Object.entries(configs)) {
@@ -105,6 +114,7 @@ function index(sizes: TinySizes): unknown {
     name: "tiny",
     stages: {
       text: { folder: "clip_text", tokenizer: "tokenizer", context: CONTEXT },
+      image: { folder: "clip_image" },
       prior: {
         folder: "prior",
         schedule: { type: "cosine" },

@@ -1,6 +1,12 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { KinoraError } from "../../ffi/errors.ts";
-import { frameWindows, interpolatedLength } from "../../lib/cascade/windows.ts";
+import {
+  extensionLayout,
+  frameWindows,
+  interpolatedLength,
+  interpolationLayout,
+  windowLayout,
+} from "../../lib/cascade/windows.ts";
 
 Deno.test("16 frames at skip 5 are five windows that share their ends, each with frames 0, 5, 10 and 15 known", () => {
   const windows = frameWindows(16, 5);
@@ -65,4 +71,53 @@ Deno.test("at every skip and length the windows cover each frame, share ends, an
 Deno.test("windows refuse what they cannot cover", () => {
   for (const skip of [0, 16, 2.5, NaN]) assertThrows(() => frameWindows(16, skip), KinoraError, "from 1 to 15");
   for (const frames of [0, 1, 1.5]) assertThrows(() => frameWindows(frames, 5), KinoraError, "at least 2 frames");
+});
+
+Deno.test("an extension's windows know only frames that are there, and make all others once", () => {
+  for (const given of [1, 2, 7, 16, 40]) {
+    for (const [before, after] of [[0, 1], [0, 8], [0, 50], [1, 0], [33, 0], [20, 20]] as const) {
+      for (const overlap of [1, 8, 15]) {
+        const { total, places, windows } = extensionLayout(given, { before, after, overlap });
+        assertEquals(total, before + given + after);
+        assertEquals(places, Array.from({ length: given }, (_, frame) => before + frame));
+        const there = new Set(places);
+        for (const { start, length, known } of windows) {
+          assert(start >= 0 && start + length <= total && length >= 2 && length <= 16);
+          const expected = Array.from({ length }, (_, position) => position).filter((at) => there.has(start + at));
+          assertEquals(known.map(({ position }) => position), expected);
+          assert(known.length > 0 && known.length <= overlap && known.length < length);
+          // At one end of the window, as the network is trained.
+          assert(known[0]?.position === 0 || known.at(-1)?.position === length - 1);
+          assertEquals(
+            known.map(({ position }) => position).filter((at, index) => at !== (known[0]?.position ?? 0) + index),
+            [],
+          );
+          for (const { position, source, frame } of known) {
+            const place = start + position;
+            const own = place >= before && place < before + given;
+            assertEquals([source, frame], own ? ["key", place - before] : ["generated", place]);
+          }
+          for (let place = start; place < start + length; place++) there.add(place);
+        }
+        assertEquals(there.size, total);
+      }
+    }
+  }
+});
+
+Deno.test("a window with given frames, and what layouts refuse", () => {
+  const { windows, places, total } = windowLayout(16, [0, 15]);
+  assertEquals([total, places], [16, [0, 15]]);
+  assertEquals(windows.map(({ known }) => known.map(({ position, frame }) => [position, frame])), [[[0, 0], [15, 1]]]);
+  const layout = interpolationLayout(16, 5);
+  assertEquals([layout.total, layout.places.at(-1), layout.windows], [76, 75, frameWindows(16, 5)]);
+  assertThrows(() => windowLayout(17, [0]), KinoraError, "from 2 to 16");
+  for (const wrong of [[], [16], [-1], [3, 3], [4, 2]]) {
+    assertThrows(() => windowLayout(16, wrong), KinoraError, "places");
+  }
+  const options = { before: 0, after: 1, overlap: 8 };
+  assertThrows(() => extensionLayout(0, options), KinoraError, "at least 1 frame");
+  assertThrows(() => extensionLayout(4, { ...options, before: -1 }), KinoraError, "before must be");
+  assertThrows(() => extensionLayout(4, { ...options, after: 0 }), KinoraError, "before or after");
+  assertThrows(() => extensionLayout(4, { ...options, overlap: 0 }), KinoraError, "overlap must be");
 });

@@ -11,12 +11,16 @@ pub(crate) enum Blend {
     Over,
 }
 
-/// A rectangle inside the canvas.
+/// A rectangle inside a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rect {
+pub struct Rect {
+    /// Pixels to the left of it.
     pub x: u32,
+    /// Rows above it.
     pub y: u32,
+    /// Pixels a row, at least 1.
     pub width: u32,
+    /// Rows, at least 1.
     pub height: u32,
 }
 

@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use crate::{Error, Frames, Result, gif_decode, limits, png_decode, webp_decode};
+use crate::{Error, Frames, Result, limits, stream};
 
 /// What kind of file some bytes are, by their first bytes (never by a name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,9 +11,25 @@ pub enum Container {
     Gif,
     /// WebP, still or animated.
     WebP,
+    /// JPEG.
+    Jpeg,
+    /// Y4M.
+    Y4m,
 }
 
 impl Container {
+    /// In one word: `"png"`, `"gif"`, `"webp"`, `"jpeg"` or `"y4m"`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Gif => "gif",
+            Self::WebP => "webp",
+            Self::Jpeg => "jpeg",
+            Self::Y4m => "y4m",
+        }
+    }
+
     /// Looks at the magic bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
@@ -23,6 +39,10 @@ impl Container {
             Some(Self::Gif)
         } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
             Some(Self::WebP)
+        } else if bytes.starts_with(b"\xff\xd8\xff") {
+            Some(Self::Jpeg)
+        } else if bytes.starts_with(b"YUV4MPEG2 ") || bytes.starts_with(b"YUV4MPEG2\n") {
+            Some(Self::Y4m)
         } else {
             None
         }
@@ -45,20 +65,21 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(failed)
 }
 
-/// Decodes a PNG, APNG, GIF, or still or animated WebP. Frames are composited to the full canvas
-/// (blending and disposal done), so each can be shown by itself.
+/// Decodes all frames of a file that [`stream`] reads, and holds them.
 ///
 /// # Errors
-/// [`Error::BadFile`] when the bytes are none of these, are damaged, or claim a size past the
-/// [`limits`](crate::limits).
+/// As [`stream`]; [`Error::BadFile`] also when all frames together are larger than the [`limits`](crate::limits).
 pub fn decode(bytes: &[u8]) -> Result<Frames> {
-    match Container::of(bytes) {
-        Some(Container::Png) => png_decode::decode(bytes),
-        Some(Container::Gif) => gif_decode::decode(bytes),
-        Some(Container::WebP) => webp_decode::decode(bytes),
-        None if bytes.is_empty() => Err(Error::bad("picture", "it is empty")),
-        None => Err(Error::bad("picture", "it is not a PNG, GIF or WebP file")),
-    }
+    let mut all = Frames { width: 0, height: 0, frames: Vec::new(), delays_ms: Vec::new(), alpha: false };
+    stream(bytes, &mut |picture| {
+        (all.width, all.height) = (picture.width, picture.height);
+        limits::check("picture", picture.width, picture.height, all.frames.len() as u64 + 1)?;
+        all.frames.push(picture.rgba.to_vec());
+        all.delays_ms.push(picture.duration.milliseconds().round() as u32);
+        Ok(true)
+    })?;
+    all.alpha = Frames::find_alpha(&all.frames);
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -66,6 +87,7 @@ mod tests {
     use image_webp::{ColorType, WebPEncoder};
 
     use super::*;
+    use crate::webp_decode;
 
     fn webp(rgba: [u8; 4], side: u32) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -3,7 +3,7 @@ use std::{
     path::Path,
 };
 
-use crate::{AtomicFile, Error, Frames, Progress, Result, gif_encode, png_encode};
+use crate::{AtomicFile, Error, Frames, Progress, Result, Timing, gif_encode, png_encode, y4m};
 
 /// The formats that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,97 +12,25 @@ pub enum Format {
     Gif,
     /// PNG for one frame, APNG for more: exact.
     Png,
+    /// Y4M, 4:4:4 in BT.601 of limited range; transparency becomes white.
+    Y4m,
 }
 
 impl Format {
-    /// By the extension of a path, `.gif`, `.png` or `.apng`, in any case.
+    /// The formats by the extensions of their files.
+    const NAMES: [(&str, Self); 4] = [("gif", Self::Gif), ("png", Self::Png), ("apng", Self::Png), ("y4m", Self::Y4m)];
+
+    /// By the extension of a path, in any case.
     ///
     /// # Errors
     /// [`Error::Refused`] naming the accepted extensions.
     pub fn of_path(path: &Path) -> Result<Self> {
         let extension = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        Self::of_name(&extension)
-            .map_err(|_| Error::refused(format!("{}: the name must end in .gif, .png or .apng", path.display())))
-    }
-
-    /// By name: `"gif"`, `"png"` or `"apng"`.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] naming the accepted names.
-    pub fn of_name(name: &str) -> Result<Self> {
-        match name {
-            "gif" => Ok(Self::Gif),
-            "png" | "apng" => Ok(Self::Png),
-            _ => Err(Error::refused(format!("format must be \"gif\", \"png\" or \"apng\", not \"{name}\""))),
-        }
-    }
-}
-
-/// How long the frames stay.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Timing {
-    /// A steady rate in frames a second, 0.01..=1000 (in a GIF at most 100). What a format cannot say exactly (GIF counts hundredths
-    /// of a second) is carried to the next frame, so that the whole keeps time.
-    Fps(f64),
-    /// Milliseconds for each frame.
-    DelaysMs(Vec<u32>),
-}
-
-impl Timing {
-    /// The slowest rate, in frames a second.
-    pub const MIN_FPS: f64 = 0.01;
-    /// The fastest rate, in frames a second.
-    pub const MAX_FPS: f64 = 1000.0;
-
-    /// The instants, in milliseconds from the start, at which each frame ends.
-    pub(crate) fn ends(&self, frames: usize) -> Result<Vec<f64>> {
-        match self {
-            Self::Fps(fps) => {
-                if !(Self::MIN_FPS..=Self::MAX_FPS).contains(fps) {
-                    let (least, most) = (Self::MIN_FPS, Self::MAX_FPS);
-                    return Err(Error::refused(format!("fps must be from {least} to {most}, not {fps}")));
-                }
-                Ok((1..=frames).map(|i| i as f64 * 1000.0 / fps).collect())
-            }
-            Self::DelaysMs(delays) => {
-                if delays.len() != frames {
-                    return Err(Error::refused(format!("{} delays for {frames} frames", delays.len())));
-                }
-                if let Some(long) = delays.iter().find(|&&d| d > 60_000) {
-                    return Err(Error::refused(format!("a delay may be at most 60000 ms, not {long}")));
-                }
-                let mut at = 0.0;
-                Ok(delays
-                    .iter()
-                    .map(|&d| {
-                        at += f64::from(d);
-                        at
-                    })
-                    .collect())
-            }
-        }
-    }
-
-    /// Each frame's delay in whole hundredths of a second, the remainder carried: 8 fps is 12, 13, 12, 13.
-    pub(crate) fn hundredths(&self, frames: usize) -> Result<Vec<u16>> {
-        if let Self::Fps(fps) = self
-            && *fps > 100.0
-            && frames > 1
-        {
-            return Err(Error::refused(format!("fps must be at most 100 in a GIF, not {fps}")));
-        }
-        let mut before = 0.0;
-        Ok(self
-            .ends(frames)?
-            .into_iter()
-            .map(|end| {
-                // The small addend keeps 3 * (1000 / 3) from falling short of 1000.
-                let whole = (end / 10.0 + 1e-6).floor();
-                let delay = whole - before;
-                before = whole;
-                delay as u16
-            })
-            .collect())
+        let found = Self::NAMES.iter().find(|(name, _)| *name == extension);
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            let accepted: Vec<String> = Self::NAMES.iter().map(|(name, _)| format!(".{name}")).collect();
+            Error::refused(format!("{}: the name must end in one of {}", path.display(), accepted.join(", ")))
+        })
     }
 }
 
@@ -118,10 +46,11 @@ pub fn encode(
     writer: &mut dyn Write,
     progress: Progress<'_>,
 ) -> Result<()> {
-    timing.ends(frames.frames.len())?;
+    timing.check(frames.frames.len())?;
     match format {
         Format::Gif => gif_encode::encode(frames, timing, writer, progress),
         Format::Png => png_encode::encode(frames, timing, writer, progress),
+        Format::Y4m => y4m::encode(frames, timing, writer, progress),
     }
 }
 
@@ -141,21 +70,6 @@ pub fn save(frames: &Frames, format: Format, timing: &Timing, path: &Path, progr
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hundredths_keep_time() {
-        assert_eq!(Timing::Fps(8.0).hundredths(4).unwrap(), [12, 13, 12, 13]);
-        assert_eq!(Timing::Fps(10.0).hundredths(3).unwrap(), [10, 10, 10]);
-        for fps in [3.0, 7.0, 12.0, 24.0, 29.97, 30.0] {
-            let sum: u32 = Timing::Fps(fps).hundredths(300).unwrap().iter().map(|&d| u32::from(d)).sum();
-            assert!((f64::from(sum) - 30_000.0 / fps).abs() < 1.0, "{fps}: {sum}");
-        }
-        assert_eq!(Timing::DelaysMs(vec![42, 42, 42]).hundredths(3).unwrap(), [4, 4, 4]);
-        assert_eq!(Timing::DelaysMs(vec![15, 15]).hundredths(2).unwrap(), [1, 2]);
-        assert!(Timing::Fps(f64::NAN).ends(1).is_err());
-        assert!(Timing::Fps(0.0).ends(1).is_err());
-        assert!(Timing::DelaysMs(vec![1]).ends(2).is_err());
-    }
 
     /// A square that moves over white, in more colours than a palette holds.
     fn moving(count: usize) -> Frames {
@@ -246,6 +160,6 @@ mod tests {
     fn formats_have_names() {
         assert_eq!(Format::of_path(Path::new("a/b.GIF")).unwrap(), Format::Gif);
         assert_eq!(Format::of_path(Path::new("b.apng")).unwrap(), Format::Png);
-        assert!(Format::of_path(Path::new("b.mp4")).is_err());
+        assert!(Format::of_path(Path::new("b.xyz")).unwrap_err().to_string().contains(".y4m"));
     }
 }

@@ -12,6 +12,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The bytes are of a kind that is known and not decoded.
+    #[error("this {format} file cannot be decoded here: {reason}")]
+    Unsupported {
+        /// What the file is.
+        format: &'static str,
+        /// What is not supported, and what is.
+        reason: String,
+    },
     /// The file system refused.
     #[error("{context}: {source}")]
     Io {
@@ -33,12 +41,19 @@ impl Error {
             Self::BadFile { format, reason } => {
                 Self::BadFile { format, reason: format!("{reason} ({})", path.display()) }
             }
+            Self::Unsupported { format, reason } => {
+                Self::Unsupported { format, reason: format!("{reason} ({})", path.display()) }
+            }
             other => other,
         }
     }
 
     pub(crate) fn bad(format: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::BadFile { format, reason: reason.to_string() }
+    }
+
+    pub(crate) fn unsupported(format: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self::Unsupported { format, reason: reason.to_string() }
     }
 
     pub(crate) fn refused(message: impl Into<String>) -> Self {

@@ -60,7 +60,7 @@ impl Frames {
 
 /// One straight RGBA pixel over white.
 #[must_use]
-pub(crate) fn over_white(pixel: [u8; 4]) -> [u8; 3] {
+pub fn over_white(pixel: [u8; 4]) -> [u8; 3] {
     if pixel[3] == 255 {
         return [pixel[0], pixel[1], pixel[2]];
     }

@@ -5,14 +5,15 @@ use std::num::NonZeroU64;
 use gif::{ColorOutput, DecodeOptions, DisposalMethod, MemoryLimit};
 
 use crate::{
-    Error, Frames, Result,
+    Error, Result,
     canvas::{Blend, Canvas, Rect},
     limits,
+    stream::{OnPicture, Picture, Seconds},
 };
 
 const FORMAT: &str = "GIF";
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
+pub(crate) fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
     let bad = |e: gif::DecodingError| Error::bad(FORMAT, e);
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::RGBA);
@@ -23,10 +24,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
     limits::check(FORMAT, width, height, 1)?;
 
     let mut canvas = Canvas::new(width, height);
-    let mut frames = Vec::new();
-    let mut delays_ms = Vec::new();
+    let mut count = 0;
     while let Some(frame) = decoder.read_next_frame().map_err(bad)? {
-        limits::check(FORMAT, width, height, frames.len() as u64 + 1)?;
         let rect = Rect {
             x: u32::from(frame.left),
             y: u32::from(frame.top),
@@ -39,16 +38,19 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
         }
         let before = (frame.dispose == DisposalMethod::Previous).then(|| canvas.pixels.clone());
         canvas.draw(rect, &frame.buffer, Blend::Over);
-        frames.push(canvas.pixels.clone());
-        delays_ms.push(u32::from(frame.delay) * 10);
+        count += 1;
+        let duration = Seconds::new(frame.delay.into(), 100);
+        if !on_picture(Picture { width, height, rgba: &canvas.pixels, duration })? {
+            return Ok(());
+        }
         match (frame.dispose, before) {
             (DisposalMethod::Previous, Some(before)) => canvas.pixels = before,
             (DisposalMethod::Background, _) => canvas.clear(rect),
             _ => {}
         }
     }
-    if frames.is_empty() {
+    if count == 0 {
         return Err(Error::bad(FORMAT, "it holds no picture"));
     }
-    Ok(Frames { width, height, alpha: Frames::find_alpha(&frames), frames, delays_ms })
+    Ok(())
 }

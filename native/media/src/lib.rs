@@ -1,7 +1,7 @@
-//! Pictures and animations in and out: GIF, APNG, PNG and WebP.
+//! Pictures and films in and out: PNG, APNG, GIF, WebP and Y4M; JPEG in.
 //!
-//! [`decode`] turns a file's bytes into [`Frames`] (RGBA, every frame composited to the full canvas);
-//! [`encode`] writes frames as GIF, APNG or PNG to any writer, and [`save`] to a path, under a temporary
+//! [`stream`] gives a file's frames one after the other (RGBA, composited to the full canvas, upright, with their exact
+//! durations), [`decode`] all of them as [`Frames`]; [`encode`] writes frames to any writer, and [`save`] to a path, under a temporary
 //! name until the file is whole. [`pack`] decodes a picture collection once into memory-mappable stores.
 //!
 //! Every reader checks the sizes a file claims against [`limits`] before it allocates.
@@ -13,11 +13,14 @@ mod canvas;
 mod decode;
 mod encode;
 mod error;
+mod fit;
 mod frames;
 mod gif_decode;
 mod gif_encode;
 pub mod inspect;
+mod jpeg_decode;
 pub mod limits;
+mod orientation;
 pub mod pack;
 mod palette;
 mod png_decode;
@@ -25,15 +28,25 @@ mod png_encode;
 mod progress;
 pub mod resize;
 pub mod store;
+mod stream;
+mod timing;
 mod webp_decode;
+mod y4m;
+mod yuv;
 
 pub use atomic::AtomicFile;
+pub use canvas::Rect;
 pub use decode::{Container, decode, read};
-pub use encode::{Format, Timing, encode, save};
+pub use encode::{Format, encode, save};
 pub use error::Error;
-pub use frames::Frames;
+pub use fit::{Fit, Placement};
+pub use frames::{Frames, over_white};
+pub use orientation::Orientation;
 pub use palette::Palette;
 pub use progress::Progress;
+pub use stream::{OnPicture, Picture, Seconds, stream};
+pub use timing::{Pace, Timing};
+pub use yuv::{Colours, Matrix, OnPlanes, Planes};
 
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;

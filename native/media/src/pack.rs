@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::{
-    Error, Frames, Progress, Result, decode,
+    Error, Progress, Result, decode,
     decode::read,
     frames::over_white,
     progress::Steps,
     resize::{box_down, box_means, fit_square},
     store::StoreWriter,
-    webp_decode,
+    stream, webp_decode,
 };
 
 /// The side of the full-size stores, in pixels.
@@ -215,24 +215,18 @@ fn still(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn each_frame(path: &Path, on_frame: &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<Vec<u32>> {
-    let bytes = read(path)?;
-    if bytes.starts_with(b"RIFF") {
-        let mut rgb = Vec::new();
-        let delays = webp_decode::stream(&bytes, &mut |index, (width, height), rgba| {
-            rgb.clear();
-            rgb.extend(rgba.chunks_exact(4).flat_map(|p| over_white([p[0], p[1], p[2], p[3]])));
-            if (width as usize, height as usize) == (LARGE, LARGE) {
-                return on_frame(index, &rgb);
-            }
-            on_frame(index, &fit_square(&rgb, width as usize, height as usize, LARGE))
-        });
-        return delays.map_err(|e| e.of(path));
-    }
-    let clip: Frames = decode(&bytes).map_err(|e| e.of(path))?;
-    for index in 0..clip.frames.len() {
-        on_frame(index, &fit_square(&clip.on_white(index), clip.width as usize, clip.height as usize, LARGE))?;
-    }
-    Ok(clip.delays_ms)
+    let mut delays = Vec::new();
+    let mut rgb = Vec::new();
+    stream(&read(path)?, &mut |picture| {
+        rgb.clear();
+        rgb.extend(picture.rgba.chunks_exact(4).flat_map(|p| over_white([p[0], p[1], p[2], p[3]])));
+        let (width, height) = (picture.width as usize, picture.height as usize);
+        on_frame(delays.len(), &fit_square(&rgb, width, height, LARGE))?;
+        delays.push(picture.duration.milliseconds().round() as u32);
+        Ok(true)
+    })
+    .map_err(|e| e.of(path))?;
+    Ok(delays)
 }
 
 fn most_common(delays: &[u32]) -> u32 {
@@ -262,8 +256,15 @@ mod tests {
     /// A file of flat frames, one grey level each.
     fn file(path: PathBuf, side: u32, levels: &[u8], delays: &[u32]) -> PathBuf {
         let frames: Vec<Vec<u8>> = levels.iter().map(|&v| vec![v; (side * side * 3) as usize]).collect();
-        let frames = Frames::from_rgb(side, side, &frames).unwrap();
-        save(&frames, Format::Png, &Timing::DelaysMs(delays.to_vec()), &path, &|_, _| Ok(())).unwrap();
+        let frames = crate::Frames::from_rgb(side, side, &frames).unwrap();
+        save(
+            &frames,
+            Format::Png,
+            &Timing::Each(delays.iter().map(|&ms| crate::Seconds::new(ms.into(), 1000)).collect()),
+            &path,
+            &|_, _| Ok(()),
+        )
+        .unwrap();
         path
     }
 

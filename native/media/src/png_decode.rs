@@ -2,20 +2,22 @@
 
 use std::io::Cursor;
 
-use png::{BlendOp, ColorType, Decoder, DisposeOp, Limits, Transformations};
+use png::{BitDepth, BlendOp, ColorType, Decoder, DisposeOp, Limits, OutputInfo, Transformations};
 
 use crate::{
-    Error, Frames, Result,
+    Error, Result,
     canvas::{Blend, Canvas, Rect},
     limits,
+    stream::{OnPicture, Picture, Seconds},
 };
 
 const FORMAT: &str = "PNG";
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
+/// Any depth and colour type becomes 8-bit RGBA, 16 bits rounded. Gamma and colour profiles are not applied.
+pub(crate) fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
     let bad = |e: png::DecodingError| Error::bad(FORMAT, e);
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: limits::MAX_BYTES as usize });
-    decoder.set_transformations(Transformations::normalize_to_color8() | Transformations::ALPHA);
+    decoder.set_transformations(Transformations::EXPAND | Transformations::ALPHA);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     let header = decoder.read_header_info().map_err(bad)?;
@@ -28,47 +30,58 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
     let announced = reader.info().animation_control().map(|a| a.num_frames);
     let Some(count) = announced.filter(|&n| n > 0) else {
         let output = reader.next_frame(&mut buffer).map_err(bad)?;
-        let frames = vec![rgba(&buffer[..output.buffer_size()], output.color_type)?];
-        return Ok(Frames { width, height, alpha: Frames::find_alpha(&frames), frames, delays_ms: vec![0] });
+        let rgba = rgba(&buffer, &output)?;
+        on_picture(Picture { width, height, rgba: &rgba, duration: Seconds::NONE })?;
+        return Ok(());
     };
-    limits::check(FORMAT, width, height, u64::from(count))?;
 
     // A default image without a frame control chunk is shown only by viewers that know no animation.
     if reader.info().frame_control().is_none() {
         reader.next_frame(&mut buffer).map_err(bad)?;
     }
     let mut canvas = Canvas::new(width, height);
-    let mut frames = Vec::new();
-    let mut delays_ms = Vec::new();
     for index in 0..count {
         let output = reader.next_frame(&mut buffer).map_err(bad)?;
         let control =
             *reader.info().frame_control().ok_or_else(|| Error::bad(FORMAT, "a frame has no control chunk"))?;
         let rect = Rect { x: control.x_offset, y: control.y_offset, width: control.width, height: control.height };
         rect.check(FORMAT, width, height)?;
-        let pixels = rgba(&buffer[..output.buffer_size()], output.color_type)?;
+        let pixels = rgba(&buffer, &output)?;
         // The first frame has nothing below it: "previous" then means "clear".
         let before = (control.dispose_op == DisposeOp::Previous && index > 0).then(|| canvas.pixels.clone());
         let blend = if control.blend_op == BlendOp::Over { Blend::Over } else { Blend::Source };
         canvas.draw(rect, &pixels, blend);
-        frames.push(canvas.pixels.clone());
-        delays_ms.push(delay(control.delay_num, control.delay_den));
+        let duration = delay(control.delay_num, control.delay_den);
+        if !on_picture(Picture { width, height, rgba: &canvas.pixels, duration })? {
+            return Ok(());
+        }
         match (control.dispose_op, before) {
             (DisposeOp::Previous, Some(before)) => canvas.pixels = before,
             (DisposeOp::Background | DisposeOp::Previous, _) => canvas.clear(rect),
             (DisposeOp::None, _) => {}
         }
     }
-    Ok(Frames { width, height, alpha: Frames::find_alpha(&frames), frames, delays_ms })
+    Ok(())
 }
 
 /// A denominator of 0 means hundredths (APNG specification).
-pub(crate) fn delay(numerator: u16, denominator: u16) -> u32 {
-    let denominator = if denominator == 0 { 100.0 } else { f64::from(denominator) };
-    (f64::from(numerator) * 1000.0 / denominator).round() as u32
+pub(crate) fn delay(numerator: u16, denominator: u16) -> Seconds {
+    Seconds::new(numerator.into(), if denominator == 0 { 100 } else { denominator.into() })
 }
 
-fn rgba(bytes: &[u8], colour: ColorType) -> Result<Vec<u8>> {
+fn rgba(buffer: &[u8], output: &OutputInfo) -> Result<Vec<u8>> {
+    let bytes = &buffer[..output.buffer_size()];
+    match output.bit_depth {
+        BitDepth::Sixteen => {
+            // To the nearest: 65535 is 257 * 255.
+            let rounded = |v: &[u8]| ((u32::from(u16::from_be_bytes([v[0], v[1]])) * 255 + 32_767) / 65_535) as u8;
+            spread(&bytes.chunks_exact(2).map(rounded).collect::<Vec<_>>(), output.color_type)
+        }
+        _ => spread(bytes, output.color_type),
+    }
+}
+
+fn spread(bytes: &[u8], colour: ColorType) -> Result<Vec<u8>> {
     Ok(match colour {
         ColorType::Rgba => bytes.to_vec(),
         ColorType::Rgb => bytes.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], 255]).collect(),

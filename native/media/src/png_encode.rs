@@ -4,7 +4,7 @@ use std::io::Write;
 
 use png::{BitDepth, ColorType, Compression, DisposeOp, Encoder, EncodingError};
 
-use crate::{Error, Frames, Progress, Result, Timing, canvas::Rect, gif_encode::changed, progress::Steps};
+use crate::{Error, Frames, Progress, Result, Seconds, Timing, canvas::Rect, gif_encode::changed, progress::Steps};
 
 pub(crate) fn encode(frames: &Frames, timing: &Timing, writer: &mut dyn Write, progress: Progress<'_>) -> Result<()> {
     let count = frames.frames.len();
@@ -44,27 +44,18 @@ pub(crate) fn encode(frames: &Frames, timing: &Timing, writer: &mut dyn Write, p
     out.finish().map_err(failed)
 }
 
-/// Delays as fractions of a second: a rate of up to two decimals is exact.
+/// Delays as fractions of a second: exact where both parts fit into 16 bits, else in milliseconds, the remainder carried.
 fn fractions(timing: &Timing, count: usize) -> Result<Vec<(u16, u16)>> {
-    if let Timing::Fps(fps) = timing
-        && *fps >= 1.0
-    {
-        let hundred = (fps * 100.0).round();
-        let whole = fps.fract() == 0.0 || hundred > f64::from(u16::MAX);
-        let exact = if whole { (1, fps.round() as u16) } else { (100, hundred as u16) };
-        return Ok(vec![exact; count]);
+    let exact = |d: &Seconds| Some((u16::try_from(d.ticks).ok()?, u16::try_from(d.per_second).ok()?));
+    let exact: Option<Vec<_>> = timing.durations(count)?.iter().map(exact).collect();
+    if let Some(exact) = exact {
+        return Ok(exact);
     }
-    let mut before = 0.0;
-    Ok(timing
-        .ends(count)?
+    let rounded = timing
+        .parts(count, 1000)?
         .into_iter()
-        .map(|end| {
-            let whole = (end + 1e-6).floor();
-            let delay = (whole - before) as u32;
-            before = whole;
-            u16::try_from(delay).map_or((u16::try_from(delay / 10).unwrap_or(u16::MAX), 100), |ms| (ms, 1000))
-        })
-        .collect())
+        .map(|ms| u16::try_from(ms).map_or((u16::try_from(ms / 10).unwrap_or(u16::MAX), 100), |ms| (ms, 1000)));
+    Ok(rounded.collect())
 }
 
 fn cut(rgba: &[u8], width: u32, rect: Rect, channels: usize) -> Vec<u8> {

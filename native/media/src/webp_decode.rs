@@ -6,9 +6,10 @@ use std::io::Cursor;
 use image_webp::WebPDecoder;
 
 use crate::{
-    Error, Frames, Result,
+    Error, Result,
     canvas::{Blend, Canvas, Rect},
     limits,
+    stream::{OnPicture, Picture, Seconds},
 };
 
 const FORMAT: &str = "WebP";
@@ -28,27 +29,31 @@ struct Layout<'a> {
     animation: Option<(u32, u32, Vec<Shown<'a>>)>,
 }
 
-/// Gets a frame's number, its width and height, and its RGBA.
-type OnFrame<'a> = &'a mut dyn FnMut(usize, (u32, u32), &[u8]) -> Result<()>;
-
 /// How many frames a WebP file shows (1 for a still), from its chunk headers alone.
 pub(crate) fn frame_count(bytes: &[u8]) -> Result<usize> {
     Ok(layout(bytes)?.animation.map_or(1, |(_, _, frames)| frames.len()))
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Frames> {
+/// The frames in order, composited; a still has no duration.
+pub(crate) fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
     let Some((width, height, shown)) = layout(bytes)?.animation else {
         let (width, height, pixels) = still(bytes, None)?;
-        let frames = vec![pixels];
-        return Ok(Frames { width, height, alpha: Frames::find_alpha(&frames), frames, delays_ms: vec![0] });
+        on_picture(Picture { width, height, rgba: &pixels, duration: Seconds::NONE })?;
+        return Ok(());
     };
-    let mut frames = Vec::with_capacity(shown.len());
-    let delays_ms = shown.iter().map(|s| s.delay_ms).collect();
-    each_frame(width, height, &shown, &mut |_, pixels| {
-        frames.push(pixels.to_vec());
-        Ok(())
-    })?;
-    Ok(Frames { width, height, alpha: Frames::find_alpha(&frames), frames, delays_ms })
+    let mut canvas = Canvas::new(width, height);
+    for frame in &shown {
+        let (_, _, pixels) = still(&alone(frame), Some((frame.rect.width, frame.rect.height)))?;
+        canvas.draw(frame.rect, &pixels, frame.blend);
+        let duration = Seconds::new(frame.delay_ms.into(), 1000);
+        if !on_picture(Picture { width, height, rgba: &canvas.pixels, duration })? {
+            return Ok(());
+        }
+        if frame.dispose {
+            canvas.clear(frame.rect);
+        }
+    }
+    Ok(())
 }
 
 /// Decodes every picture and drops it, until `take`, which gets its size first, says no; whether it never did.
@@ -68,39 +73,6 @@ pub(crate) fn each_picture(bytes: &[u8], take: &mut dyn FnMut(u32, u32) -> Resul
         still(&alone(frame), Some((frame.rect.width, frame.rect.height)))?;
     }
     Ok(true)
-}
-
-/// Size, delays and composited frames, a frame at a time: an animation need not fit in memory whole.
-pub(crate) fn stream(bytes: &[u8], on_frame: OnFrame<'_>) -> Result<Vec<u32>> {
-    match layout(bytes)?.animation {
-        Some((width, height, shown)) => {
-            each_frame(width, height, &shown, &mut |i, pixels| on_frame(i, (width, height), pixels))?;
-            Ok(shown.iter().map(|s| s.delay_ms).collect())
-        }
-        None => {
-            let (width, height, pixels) = still(bytes, None)?;
-            on_frame(0, (width, height), &pixels)?;
-            Ok(vec![0])
-        }
-    }
-}
-
-fn each_frame(
-    width: u32,
-    height: u32,
-    shown: &[Shown<'_>],
-    on_frame: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut canvas = Canvas::new(width, height);
-    for (index, frame) in shown.iter().enumerate() {
-        let (_, _, pixels) = still(&alone(frame), Some((frame.rect.width, frame.rect.height)))?;
-        canvas.draw(frame.rect, &pixels, frame.blend);
-        on_frame(index, &canvas.pixels)?;
-        if frame.dispose {
-            canvas.clear(frame.rect);
-        }
-    }
-    Ok(())
 }
 
 /// Decodes a file that holds one picture; with `expected`, of that size and no other.
@@ -187,7 +159,6 @@ fn layout(bytes: &[u8]) -> Result<Layout<'_>> {
     if shown.is_empty() {
         return Err(Error::bad(FORMAT, "it is an animation without frames"));
     }
-    limits::check(FORMAT, width, height, shown.len() as u64)?;
     Ok(Layout { animation: Some((width, height, shown)) })
 }
 

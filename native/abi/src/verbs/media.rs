@@ -1,21 +1,18 @@
-//! Pictures and animations in and out.
+//! Pictures and films out; `film.rs` reads them.
 
-use std::io;
-
-use kinora_media::{Container, Error, Format, Frames, Timing};
+use kinora_media::{Error, Format, Frames, Seconds, Timing};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use super::Verb;
-use super::tensors::{Floats, made, zeros};
+use super::tensors::Floats;
 use crate::context::{Context, Refusal};
-use crate::fields::fields;
+use crate::fields::{Fields, fields};
 
 /// The verb of a name, if it is one of this file's.
 pub fn find(name: &str) -> Option<Verb> {
     Some(match name {
         "media.encode" => encode,
-        "media.decode" => decode,
         _ => return None,
     })
 }
@@ -25,6 +22,7 @@ impl From<Error> for Refusal {
         match error {
             Error::Refused(why) => Self::new(why),
             Error::BadFile { .. } => Self::bad_file(error.to_string()),
+            Error::Unsupported { .. } => Self::unsupported(error.to_string()),
             Error::Io { context, source } => Self::from(source).at(context),
             Error::Cancelled => Self::cancelled(),
         }
@@ -47,7 +45,7 @@ fn byte(value: f32) -> u8 {
 }
 
 fn encode(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["tensor", "path", "fps"])?;
+    let f = fields(request, &["tensor", "path", "fps", "durations"])?;
     let path = f.path("path")?;
     let format = Format::of_path(&path)?;
     let tensor = f.tensor("tensor")?;
@@ -58,25 +56,21 @@ fn encode(context: &Context, request: &Value) -> Result<Value, Refusal> {
             return Err(f.refuse("tensor", rest));
         }
     };
-    let fps = f.number("fps", Timing::MIN_FPS..=Timing::MAX_FPS)?;
-    kinora_media::limits::check(
-        "picture",
-        side(width),
-        side(height),
-        (tensor.elem_count() / (height * width * 3)) as u64,
-    )
-    .map_err(|error| f.refuse("tensor", format_args!("cannot be a picture: {error}")))?;
+    let timing = match f.has("durations") {
+        true => Timing::Each(durations(&f)?),
+        false => Timing::Fps(f.number("fps", Timing::MIN_FPS..=Timing::MAX_FPS)?),
+    };
+    let frame = height * width * 3;
+    kinora_media::limits::check("picture", side(width), side(height), (tensor.elem_count() / frame) as u64)
+        .map_err(|error| f.refuse("tensor", format_args!("cannot be a picture: {error}")))?;
     let floats = Floats::of(&tensor)?;
     let frames: Vec<Vec<u8>> = {
         let guard = floats.lock();
-        guard
-            .values()?
-            .par_chunks_exact(height * width * 3)
-            .map(|frame| frame.iter().map(|&v| byte(v)).collect())
-            .collect()
+        let frames = guard.values()?.par_chunks_exact(frame);
+        frames.map(|frame| frame.iter().map(|&v| byte(v)).collect()).collect()
     };
     let frames = Frames::from_rgb(side(width), side(height), &frames)?;
-    let bytes = kinora_media::save(&frames, format, &Timing::Fps(fps), &path, &steps(context))?;
+    let bytes = kinora_media::save(&frames, format, &timing, &path, &steps(context))?;
     Ok(json!({ "bytes": bytes }))
 }
 
@@ -84,31 +78,15 @@ fn side(pixels: usize) -> u32 {
     u32::try_from(pixels).unwrap_or(u32::MAX)
 }
 
-fn decode(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["path", "background"])?;
-    let path = f.path("path")?;
-    let white = f.optional("background", |f| f.choice("background", &[("white", true)]))?.unwrap_or(false);
-    let bytes = kinora_media::read(&path)?;
-    let frames = kinora_media::decode(&bytes).map_err(|error| error.of(&path))?;
-    context.check_cancelled()?;
-    let channels = if white { 3 } else { 4 };
-    let shape = [frames.frames.len(), frames.height as usize, frames.width as usize, channels];
-    let mut out = zeros(&shape)?;
-    let frame = out.len() / shape[0];
-    out.par_chunks_exact_mut(frame).enumerate().for_each(|(i, out)| {
-        let on_white = white.then(|| frames.on_white(i));
-        for (to, &from) in out.iter_mut().zip(on_white.as_ref().unwrap_or(&frames.frames[i])) {
-            *to = f32::from(from) / 127.5 - 1.0;
-        }
-    });
-    let format = match Container::of(&bytes) {
-        Some(Container::Png) => "png",
-        Some(Container::Gif) => "gif",
-        Some(Container::WebP) => "webp",
-        None => return Err(Refusal::io(format!("{}: {}", path.display(), io::ErrorKind::InvalidData))),
+/// The field `durations`: a list of [ticks, ticks a second].
+fn durations(f: &Fields) -> Result<Vec<Seconds>, Refusal> {
+    let item = |value: &Value| {
+        let [ticks, per_second] = value.as_array()?.as_slice() else { return None };
+        let per_second = per_second.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0)?;
+        Some(Seconds::new(ticks.as_u64().filter(|&n| n <= u32::MAX.into())?, per_second))
     };
-    let tensor = made(out, &shape)?["tensor"].take();
-    Ok(json!({ "tensor": tensor, "delays_ms": frames.delays_ms, "alpha": frames.alpha, "format": format }))
+    let list: Option<Vec<Seconds>> = f.array("durations")?.iter().map(item).collect();
+    list.ok_or_else(|| f.refuse("durations", "must be a list of [ticks, ticks a second], whole numbers below 2^32"))
 }
 
 #[cfg(test)]

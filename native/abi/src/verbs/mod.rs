@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::context::{Context, Refusal};
 
 mod data;
+mod film;
 mod info;
 mod inspect;
 mod layers;
@@ -36,6 +37,7 @@ pub fn of(request: &Value) -> Result<Verb, Refusal> {
         .or_else(|| training::find(name))
         .or_else(|| tokenizer::find(name))
         .or_else(|| media::find(name))
+        .or_else(|| film::find(name))
         .or_else(|| data::find(name))
         .or_else(|| inspect::find(name))
         .ok_or_else(|| {

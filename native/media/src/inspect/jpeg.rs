@@ -1,7 +1,7 @@
 //! JPEG by its markers.
 
-use super::{Source, Walked, check_canvas};
-use crate::Result;
+use super::{Budget, Source, Walked, check_canvas};
+use crate::{Result, jpeg_decode};
 
 const FORMAT: &str = "JPEG";
 
@@ -90,4 +90,13 @@ fn scan(source: &mut Source) -> Result<bool> {
             Some(_) => return Ok(true),
         }
     }
+}
+
+pub(super) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<bool> {
+    let (width, height) = jpeg_decode::size(bytes)?;
+    if !budget.take(width, height)? {
+        return Ok(false);
+    }
+    jpeg_decode::stream(bytes, &mut |_| Ok(true))?;
+    Ok(true)
 }

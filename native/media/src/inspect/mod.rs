@@ -2,7 +2,7 @@
 //!
 //! Each format is walked by its chunks, boxes or markers, a few bytes at a time: every size is compared with what is left
 //! of the file or of what contains it. Only then are pixels decoded, a frame at a time, as long as there are not too many
-//! of them; a larger picture is known by its structure alone. MP4, Y4M and JPEG are only walked.
+//! of them; a larger picture is known by its structure alone. MP4 and Y4M are only walked.
 
 mod gif;
 mod jpeg;
@@ -87,7 +87,7 @@ fn format_of(start: &[u8]) -> Option<(Walk, Option<Decode>)> {
         [b'\x89', b'P', b'N', b'G', b'\r', b'\n', b'\x1a', b'\n', ..] => (png::walk, Some(png::decode)),
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => (gif::walk, Some(gif::decode)),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => (webp::walk, Some(webp::decode)),
-        [0xff, 0xd8, 0xff, ..] => (jpeg::walk, None),
+        [0xff, 0xd8, 0xff, ..] => (jpeg::walk, Some(jpeg::decode)),
         [_, _, _, _, b'f', b't', b'y', b'p', ..] => (mp4::walk, None),
         _ if start.starts_with(b"YUV4MPEG2 ") || start.starts_with(b"YUV4MPEG2\n") => (y4m::walk, None),
         _ => return None,
@@ -100,6 +100,18 @@ fn format_of(start: &[u8]) -> Option<(Walk, Option<Decode>)> {
 /// [`Error::BadFile`] when it is none, damaged, or larger than the [`limits`]; the message names the chunk, box or marker
 /// that is wrong. [`Error::Io`] when it cannot be read.
 pub fn inspect(path: &Path, check: &dyn Fn() -> Result<()>) -> Result<Inspected> {
+    open(path, |source, bytes| inspect_source(source, bytes, Some(check)))
+}
+
+/// As [`inspect`], by the structure alone: no pixel is decoded.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn structure(path: &Path) -> Result<Inspected> {
+    open(path, |source, bytes| inspect_source(source, bytes, None))
+}
+
+fn open(path: &Path, look: impl FnOnce(Source, u64) -> Result<Inspected>) -> Result<Inspected> {
     let failed = |e| Error::io(format!("cannot read {}", path.display()), e);
     // Before it is opened: opening a pipe would wait for its writer.
     if !fs::metadata(path).map_err(failed)?.is_file() {
@@ -107,21 +119,23 @@ pub fn inspect(path: &Path, check: &dyn Fn() -> Result<()>) -> Result<Inspected>
     }
     let file = File::open(path).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();
-    inspect_source(Source::new(Box::new(file), bytes), bytes, check).map_err(|error| match error {
+    look(Source::new(Box::new(file), bytes), bytes).map_err(|error| match error {
         Error::Io { source, .. } => failed(source),
         other => other.of(path),
     })
 }
 
-fn inspect_source(mut source: Source, bytes: u64, check: &dyn Fn() -> Result<()>) -> Result<Inspected> {
+type Check<'a> = &'a dyn Fn() -> Result<()>;
+
+fn inspect_source(mut source: Source, bytes: u64, check: Option<Check<'_>>) -> Result<Inspected> {
     let start = source.start()?;
     let Some((walk, decode)) = format_of(&start) else {
         let what = if bytes == 0 { "it is empty" } else { "it is not a PNG, GIF, WebP, JPEG, MP4 or Y4M file" };
         return Err(Error::bad("media", what));
     };
     let Walked { format, width, height, frames, duration_ms, codec } = walk(&mut source)?;
-    let decoded = match decode {
-        Some(decode) if bytes <= MOST_BYTES => {
+    let decoded = match (decode, check) {
+        (Some(decode), Some(check)) if bytes <= MOST_BYTES => {
             let mut budget = Budget { pixels: MOST_PIXELS, check };
             decode(&source.whole()?, &mut budget)?
         }
@@ -144,7 +158,7 @@ mod tests {
 
     pub(super) fn inspect_bytes(bytes: &[u8]) -> Result<Inspected> {
         let length = bytes.len() as u64;
-        inspect_source(Source::new(Box::new(Cursor::new(bytes.to_vec())), length), length, &|| Ok(()))
+        inspect_source(Source::new(Box::new(Cursor::new(bytes.to_vec())), length), length, Some(&|| Ok(())))
     }
 
     fn encoded(format: Format, frames: usize) -> Vec<u8> {

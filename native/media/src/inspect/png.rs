@@ -17,7 +17,7 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
     source.skip(8, "the signature")?;
     let mut canvas = None;
     let (mut palette, mut data, mut announced) = (false, false, None);
-    let (mut frames_here, mut total) = (0u64, 0u64);
+    let (mut frames_here, mut total) = (0u64, 0.0);
     loop {
         if source.left() == 0 {
             return Err(source.bad("the chunk IEND is missing"));
@@ -73,7 +73,7 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
                 Rect { x, y, width, height }.check(FORMAT, canvas_width, canvas_height)?;
                 let delay = delay(source.u16(&chunk)?, source.u16(&chunk)?);
                 if announced.is_some_and(|announced| frames_here < u64::from(announced)) {
-                    total += u64::from(delay);
+                    total += delay.milliseconds();
                 }
                 frames_here += 1;
             }
@@ -95,7 +95,7 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
     if announced.is_some() && frames_here < frames {
         return Err(source.bad(format_args!("the chunk acTL announces {frames} frames, there are {frames_here}")));
     }
-    let duration_ms = announced.map(|_| total as f64);
+    let duration_ms = announced.map(|_| total);
     let format = if announced.is_some() { "apng" } else { "png" };
     Ok(Walked { format, width, height, frames, duration_ms, codec: None })
 }

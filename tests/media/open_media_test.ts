@@ -1,0 +1,178 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { fileURLToPath } from "node:url";
+import { KinoraError } from "../../ffi/errors.ts";
+import { libraryInfo } from "../../ffi/library.ts";
+import { decodeMedia, encodeMedia } from "../../ffi/media.ts";
+import { Tensor } from "../../ffi/tensor.ts";
+import { numberedPictures } from "../../lib/media/numbered_pictures.ts";
+import { openMedia } from "../../lib/media/open_media.ts";
+import { placeBack } from "../../lib/media/place_back.ts";
+
+await libraryInfo();
+
+const FIXTURES = fileURLToPath(new URL("fixtures", import.meta.url));
+
+async function withFolder(test: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "kinora-open-" });
+  try {
+    await test(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** Frames of one grey level each, in levels of 255. */
+async function greys(levels: readonly number[], height = 4, width = 4): Promise<Tensor> {
+  const values = levels.flatMap((level) => new Array(height * width * 3).fill(level / 127.5 - 1));
+  return await Tensor.create([levels.length, height, width, 3], values);
+}
+
+/** The level of each frame's first pixel. */
+async function levels(tensor: Tensor): Promise<number[]> {
+  const values = await tensor.read();
+  const frame = values.length / (tensor.shape[0] ?? 1);
+  return Array.from({ length: tensor.shape[0] ?? 0 }, (_, i) => Math.round(((values[i * frame] ?? 0) + 1) * 127.5));
+}
+
+/** A picture that is smooth, so that resizing it there and back changes little. */
+async function slope(height: number, width: number): Promise<Tensor> {
+  const values = new Float32Array(height * width * 3);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      values.set([x / width - 0.5, y / height - 0.5, (x + y) / (width + height) - 0.5], (y * width + x) * 3);
+    }
+  }
+  return await Tensor.create([1, height, width, 3], values);
+}
+
+Deno.test("any aspect comes to the wanted size, and back", () =>
+  withFolder(async (folder) => {
+    const path = `${folder}/wide.png`;
+    using wide = await slope(60, 100);
+    await encodeMedia(wide, path, { fps: 1 });
+    const size = { width: 32, height: 32 };
+    {
+      using media = await openMedia(path, { size, fit: "contain" });
+      assertEquals(media.tensor.shape, [1, 32, 32, 3]);
+      assertEquals([media.sourceWidth, media.sourceHeight, media.format, media.fps], [100, 60, "png", undefined]);
+      assertEquals(media.placement?.content, { x: 0, y: 6, width: 32, height: 19 });
+      const values = await media.tensor.read();
+      assert(values.subarray(0, 6 * 32 * 3).every((v) => v === 1), "the rest is white");
+      // A result of twice the size goes back as well.
+      using double = await media.tensor.resize({ height: 64, width: 64, filter: "nearest" });
+      for (const result of [media.tensor, double]) {
+        using back = await placeBack(result, media);
+        assertEquals(back.shape, wide.shape);
+        const [got, wanted] = [await back.read(), await wide.read()];
+        assert(got.every((v, at) => Math.abs(v - (wanted[at] ?? 0)) < 0.06));
+      }
+    }
+    using media = await openMedia(path, { size });
+    assertEquals(media.placement?.crop, { x: 20, y: 0, width: 60, height: 60 });
+    using grey = await greys([0], 60, 100);
+    using back = await placeBack(media.tensor, media, { background: grey });
+    const [got, wanted] = [await back.read(), await wide.read()];
+    for (let pixel = 0; pixel < 60 * 100; pixel++) {
+      const inside = pixel % 100 >= 20 && pixel % 100 < 80;
+      const value = got[pixel * 3] ?? 0;
+      assert(inside ? Math.abs(value - (wanted[pixel * 3] ?? 0)) < 0.06 : value === -1, `${pixel}: ${value}`);
+    }
+    using white = await placeBack(media.tensor, media);
+    assertEquals((await white.read())[0], 1);
+    await assertRejects(() => placeBack(media.tensor, media, { background: media.tensor }), KinoraError, "background");
+  }));
+
+Deno.test("frames are taken at a wanted rate, and no more than are wanted", () =>
+  withFolder(async (folder) => {
+    const path = `${folder}/a.png`;
+    using frames = await greys([0, 10, 20, 30, 40, 50]);
+    await encodeMedia(frames, path, { fps: 24 });
+    const taken = async (options: { fps?: number; frames?: number }): Promise<number[]> => {
+      using media = await openMedia(path, options);
+      assertEquals(media.fps, options.fps ?? 24);
+      return await levels(media.tensor);
+    };
+    assertEquals(await taken({}), [0, 10, 20, 30, 40, 50]);
+    assertEquals(await taken({ fps: 8 }), [0, 30]);
+    assertEquals(await taken({ fps: 48, frames: 5 }), [0, 0, 10, 10, 20]);
+    assertEquals(await taken({ frames: 2 }), [0, 10]);
+    using still = await openMedia(`${FIXTURES}/png_palette.png`, { fps: 30 });
+    assertEquals(still.frames, 1);
+  }));
+
+Deno.test("durations of their own are kept from file to file", () =>
+  withFolder(async (folder) => {
+    using media = await openMedia(`${FIXTURES}/gif_delays.gif`);
+    assertEquals([media.steady, media.duration], [false, 0.5]);
+    using video = await media.video();
+    for (const name of ["a.gif", "a.png"]) {
+      await video.save(`${folder}/${name}`);
+      const { tensor, delaysMs } = await decodeMedia(`${folder}/${name}`);
+      tensor.dispose();
+      assertEquals(delaysMs, media.durations.map(([ticks, of]) => ticks * 1000 / of));
+    }
+    const error = await assertRejects(() => video.save(`${folder}/a.y4m`), KinoraError, "one rate");
+    assertEquals(error.code, "refused");
+    using steady = await openMedia(`${FIXTURES}/gif_delays.gif`, { fps: 29.97 });
+    using film = await steady.video();
+    await film.save(`${folder}/a.y4m`);
+    using back = await openMedia(`${folder}/a.y4m`);
+    assertEquals(back.durations[0], [1001, 30000]);
+    assertEquals(back.frames, steady.frames);
+    const [got, wanted] = [await back.tensor.read(), await steady.tensor.read()];
+    // Luma of 219 levels and chroma of 224: within two levels of 255.
+    assert(got.every((v, at) => Math.abs(v - (wanted[at] ?? 0)) < 2.6 / 127.5));
+  }));
+
+Deno.test("a folder of numbered pictures is a film", () =>
+  withFolder(async (folder) => {
+    for (const [number, level] of [[2, 20], [10, 100], [1, 10]] as const) {
+      using picture = await greys([level]);
+      await encodeMedia(picture, `${folder}/shot7-${number}.png`, { fps: 1 });
+    }
+    await Deno.writeTextFile(`${folder}/notes-3.txt`, "");
+    await Deno.writeTextFile(`${folder}/.4.png`, "");
+    assertEquals((await numberedPictures(`${folder}/`)).map((path) => path.slice(folder.length)), [
+      "/shot7-1.png",
+      "/shot7-2.png",
+      "/shot7-10.png",
+    ]);
+    {
+      using media = await openMedia(folder, { sequenceFps: 12 });
+      assertEquals([media.format, media.fps, await levels(media.tensor)], ["sequence", 12, [10, 20, 100]]);
+      using half = await openMedia(folder, { sequenceFps: 12, fps: 6 });
+      assertEquals(await levels(half.tensor), [10, 100]);
+    }
+    using large = await greys([5], 6, 6);
+    await encodeMedia(large, `${folder}/11.png`, { fps: 1 });
+    assertEquals((await assertRejects(() => openMedia(folder), KinoraError, "11.png")).code, "refused");
+    await encodeMedia(large, `${folder}/b10.png`, { fps: 1 });
+    await assertRejects(() => openMedia(folder), KinoraError, "same number");
+    const animated = `${folder}/animated`;
+    await Deno.mkdir(animated);
+    await assertRejects(() => openMedia(animated), KinoraError, "no numbered pictures");
+    await Deno.copyFile(`${FIXTURES}/apng.png`, `${animated}/1.png`);
+    await assertRejects(() => openMedia(animated), KinoraError, "stills");
+  }));
+
+Deno.test("what is too much is refused before it is decoded", () =>
+  withFolder(async (folder) => {
+    using frames = await greys([0, 255], 512, 512);
+    const path = `${folder}/a.png`;
+    await encodeMedia(frames, path, { fps: 0.1 });
+    const since = performance.now();
+    const error = await assertRejects(() => openMedia(path, { fps: 1000 }), KinoraError, "2048 MiB");
+    assertEquals(error.code, "refused");
+    assert(performance.now() - since < 2000);
+    const cases: [Parameters<typeof openMedia>[1], string][] = [
+      [{ size: { width: 0, height: 4 } }, "width"],
+      [{ size: { width: 4, height: 8193 } }, "height"],
+      [{ size: { width: 4, height: 4 }, fit: "fill" as "cover" }, "fit"],
+      [{ fps: 0 }, "fps"],
+      [{ frames: 0 }, "frames"],
+    ];
+    for (const [options, field] of cases) {
+      assertEquals((await assertRejects(() => openMedia(path, options), KinoraError, field)).code, "refused");
+    }
+    assertEquals((await assertRejects(() => openMedia(`${folder}/none.png`), KinoraError)).code, "not-found");
+  }));
