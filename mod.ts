@@ -86,6 +86,18 @@ export * from "./lib/diffusion/sampler.ts";
 export * from "./lib/diffusion/scheduler_config.ts";
 export * from "./lib/diffusion/timesteps.ts";
 
+export * from "./lib/evaluation/bars.ts";
+export * from "./lib/evaluation/embedding.ts";
+export * from "./lib/evaluation/evaluate.ts";
+export * from "./lib/evaluation/figure.ts";
+export * from "./lib/evaluation/interpolation.ts";
+export * from "./lib/evaluation/likeness.ts";
+export * from "./lib/evaluation/measure.ts";
+export * from "./lib/evaluation/motion.ts";
+export * from "./lib/evaluation/prompts.ts";
+export * from "./lib/evaluation/retrieval.ts";
+export * from "./lib/evaluation/super_resolution.ts";
+
 export * from "./lib/parity/fixture.ts";
 export * from "./lib/parity/judge.ts";
 export * from "./lib/parity/kind.ts";
@@ -96,11 +108,14 @@ export * from "./lib/parity/verify.ts";
 
 export * from "./lib/training/augmentation.ts";
 export * from "./lib/training/captions.ts";
+export * from "./lib/training/clip_motion.ts";
 export * from "./lib/training/clip_sampling.ts";
 export * from "./lib/training/diffusion_batch.ts";
 export * from "./lib/training/embeddings.ts";
+export * from "./lib/training/enlarged_pictures.ts";
 export * from "./lib/training/fps_curriculum.ts";
 export * from "./lib/training/frame_masks.ts";
+export * from "./lib/training/hidden_frames.ts";
 export * from "./lib/training/learning_rate.ts";
 export * from "./lib/training/measures.ts";
 export * from "./lib/training/model_folder.ts";

@@ -48,6 +48,11 @@ const AFTER = ("emoji|icon|in motion|moving|please|on a white background|slowly|
 
 const SYLLABLES = "ba be da do fi ga gu ka ki lo lu ma mi na no pa pi ra ri sa so ta ti va vo wa za zu".split(" ");
 
+/** Whatever training captions put around names and search words. */
+export const FILLERS: readonly string[] = [
+  ...new Set([...TEMPLATES.map((template) => template.replace("{}", "").trim()), ...BEFORE, ...AFTER]),
+].filter((filler) => filler !== "");
+
 /** Of this many search words of a concept one is kept from training, for measures. */
 const HELD_OUT = 12;
 

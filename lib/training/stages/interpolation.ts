@@ -15,7 +15,8 @@ import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
 import { ImageEmbeddings } from "../embeddings.ts";
 import { drawMask, type MaskSettings } from "../frame_masks.ts";
 import { curriculumFps, type FpsCurriculum } from "../fps_curriculum.ts";
-import { type Measures, psnr } from "../measures.ts";
+import { HiddenFrames } from "../hidden_frames.ts";
+import type { Measures } from "../measures.ts";
 import type { Draws } from "../random.ts";
 import { writeClips } from "../sheets.ts";
 import {
@@ -34,9 +35,6 @@ import { requiredObject } from "./text_pair.ts";
 
 /** Clips, kept from training, that are measured. */
 const MEASURED = 6;
-
-/** Distance of known frames in measures: that of 76 frames made of 16. */
-const MEASURED_SKIP = 5;
 
 /** The settings of the stage. */
 interface Settings {
@@ -125,26 +123,17 @@ class InterpolationTraining implements StageTraining {
     // The stage would free the network, so it is not disposed.
     const stage = new Interpolation(network, settings, precision);
     const clips = spread(this.#unseen, MEASURED);
-    // Fast enough that the frames between differ from a blend of their neighbours.
-    const fps = settings.fps_range.most / 2;
-    using truth = await data.sequences(
-      "clips64",
-      clips.map((clip) => clipRows(clip, { frames: WINDOW, fps, first: 0 })),
-    );
-    const given = Array.from({ length: WINDOW }, (_, frame) => frame).filter((frame) => frame % MEASURED_SKIP === 0);
-    const between = Array.from({ length: WINDOW }, (_, frame) => frame).filter((frame) => frame % MEASURED_SKIP !== 0);
-    using frames = await truth.gather(1, given);
-    using embeddings = await this.#images.bank.gather(0, clips.map(({ concept }) => concept));
-    const options = { seeds: evaluationSeeds(clips.length), skip: MEASURED_SKIP, fps: fps / MEASURED_SKIP, signal };
-    using made = await stage.sample(frames, embeddings, options);
-    using blend = await linearBlend(frames, MEASURED_SKIP);
-    await writeClips(sheet, [truth, made], Array.from({ length: WINDOW }, (_, frame) => frame));
-    const between_psnr = async (clips: Tensor): Promise<number> => {
-      using some = await clips.gather(1, between);
-      using right = await truth.gather(1, between);
-      return await psnr(some, right);
-    };
-    return { psnr: await between_psnr(made), psnr_blend: await between_psnr(blend) };
+    using hidden = await HiddenFrames.make(stage, data, {
+      clips,
+      bank: this.#images.bank,
+      seeds: evaluationSeeds(clips.length),
+      // Fast enough that the frames between differ from a blend of their neighbours.
+      fps: settings.fps_range.most / 2,
+      signal,
+    });
+    await writeClips(sheet, [hidden.truth, hidden.made], Array.from({ length: WINDOW }, (_, frame) => frame));
+    const { made, blend } = await hidden.psnr();
+    return { psnr: made, psnr_blend: blend };
   }
 
   [Symbol.dispose](): void {
@@ -165,24 +154,6 @@ async function maskedClips(clips: Tensor, masks: MaskSettings, draws: Draws): Pr
       parts.push(await maskedInput(known, window));
     }
     return await Tensor.cat(parts, 0);
-  } finally {
-    for (const part of parts) part.dispose();
-  }
-}
-
-/** The baseline: frames in between are mixtures of the given ones beside them. */
-async function linearBlend(given: Tensor, skip: number): Promise<Tensor> {
-  const count = given.shape[1] ?? 0;
-  const places = Array.from({ length: (count - 1) * skip + 1 }, (_, frame) => frame);
-  const parts: Tensor[] = [];
-  try {
-    for (const place of places) {
-      const [before, share] = [Math.floor(place / skip), place % skip / skip];
-      using one = await given.gather(1, [before]);
-      using other = await given.gather(1, [Math.min(count - 1, before + 1)]);
-      parts.push(await Tensor.combine([{ tensor: one, scale: 1 - share }, { tensor: other, scale: share }]));
-    }
-    return await Tensor.cat(parts, 1);
   } finally {
     for (const part of parts) part.dispose();
   }
