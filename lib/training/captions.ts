@@ -53,6 +53,10 @@ const MADE_UP = 0.25;
 
 /** What people write behind or between words. */
 const MARKS = [",", "!", ".", "?"];
+/** Whatever training captions put around names and search words. */
+export const FILLERS: readonly string[] = [
+  ...new Set([...TEMPLATES.map((template) => template.replace("{}", "").trim()), ...BEFORE, ...AFTER]),
+].filter((filler) => filler !== "");
 
 /** Of this many search words of a concept one is kept from training, for measures. */
 const HELD_OUT = 12;

@@ -34,7 +34,9 @@ export class ImageEmbeddings implements Disposable {
    * @throws {KinoraError} `not-found` when the model has no image tower yet.
    */
   static async load(
-    { data, model, precision }: Pick<StageContext, "data" | "model" | "precision">,
+    { data, model, precision }: Pick<StageContext, "data" | "precision"> & {
+      readonly model: Pick<StageContext["model"], "networkFolder">;
+    },
   ): Promise<ImageEmbeddings> {
     const network = await Network.load(model.networkFolder("image"));
     try {

@@ -4,6 +4,7 @@
  * @module
  */
 import { Tensor } from "../../ffi/tensor.ts";
+import { clipMotions, type Motion } from "./clip_motion.ts";
 
 /** Named numbers. */
 export type Measures = Readonly<Record<string, number>>;
@@ -115,21 +116,21 @@ export class PictureBank implements Disposable {
   }
 
   /**
-   * How often the nearest picture by pixels is the right one.
+   * How often the nearest picture by pixels is a right one.
    *
    * @param pictures Pictures (Q, H, W, 3).
-   * @param right The right row of each.
+   * @param right The right row of each, or all rows that are right.
    */
   async recall(
     pictures: Tensor,
-    right: readonly number[],
+    right: readonly (number | readonly number[])[],
   ): Promise<{ readonly r1: number; readonly r5: number }> {
     using queries = await flattened(pictures, this.#side);
     using products = await Tensor.matmul(queries, this.#pixels);
     const rows = this.#squares.length;
     // Smallest |q|² - 2 q·p + |p|²; |q|² is the same for all.
     const scores = (await products.read()).map((product, at) => 2 * product - (this.#squares[at % rows] ?? 0));
-    return rankShares(scores, rows, right.map((row) => [row]));
+    return rankShares(scores, rows, right.map((rows) => [rows].flat()));
   }
 
   /** Frees the pictures. */
@@ -143,58 +144,13 @@ async function flattened(pictures: Tensor, side: number): Promise<Tensor> {
   return await small.reshape([small.shape[0] ?? 0, side * side * 3]);
 }
 
-/** How a clip moves, with colours in [0, 1]. */
-export interface Motion {
-  /** Mean absolute difference of neighbouring frames at 8 x 8 pixels: motion without grain. */
-  readonly motion: number;
-  /** The same of the second difference, divided by `motion`: 1.73 for white noise, less for smooth motion. */
-  readonly acceleration: number;
-  /** Mean absolute difference of neighbouring frames in the two outermost pixels: flicker of a still ground. */
-  readonly border: number;
-}
-
 /**
- * How clips move.
+ * How clips move, on the mean over clips.
  *
  * @param clips Clips (B, F, H, W, 3) in [-1, 1], F at least 3.
  */
 export async function motionOf(clips: Tensor): Promise<Motion> {
-  const [, frames = 0, height = 0, width = 0, channels = 0] = clips.shape;
-  using small = await clips.resize({ height: 8, width: 8, filter: "area" });
-  const coarse = await small.read();
-  const frame = 8 * 8 * channels;
-  const [first, second] = [
-    meanDifference(coarse, frames, frame, (a, b) => b - a),
-    meanDifference(coarse, frames, frame, (a, b, c) => c - 2 * b + a, 2),
-  ];
-  const values = await clips.read();
-  const edge = (at: number): boolean => {
-    const [y, x] = [Math.floor(at / (width * channels)), Math.floor(at / channels) % width];
-    return y < 2 || x < 2 || y >= height - 2 || x >= width - 2;
-  };
-  const border = meanDifference(values, frames, height * width * channels, (a, b) => b - a, 1, edge);
-  return { motion: first / 2, acceleration: first === 0 ? 0 : second / first, border: border / 2 };
-}
-
-function meanDifference(
-  values: Float32Array,
-  frames: number,
-  frame: number,
-  difference: (a: number, b: number, c: number) => number,
-  reach = 1,
-  counts: (at: number) => boolean = () => true,
-): number {
-  let [sum, count] = [0, 0];
-  const inside = Array.from({ length: frame }, (_, at) => at).filter(counts);
-  for (let start = 0; start < values.length; start += frames * frame) {
-    for (let number = 0; number + reach < frames; number++) {
-      for (const at of inside) {
-        const place = start + number * frame + at;
-        const [a = 0, b = 0, c = 0] = [values[place], values[place + frame], values[place + 2 * frame]];
-        sum += Math.abs(difference(a, b, c));
-        count++;
-      }
-    }
-  }
-  return count === 0 ? 0 : sum / count;
+  const all = await clipMotions(clips);
+  const mean = (name: keyof Motion): number => all.reduce((sum, one) => sum + one[name], 0) / Math.max(1, all.length);
+  return { motion: mean("motion"), acceleration: mean("acceleration"), border: mean("border") };
 }

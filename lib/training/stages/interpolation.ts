@@ -15,7 +15,8 @@ import { drawTimes, noisyBatch, snrWeights } from "../diffusion_batch.ts";
 import { ImageEmbeddings } from "../embeddings.ts";
 import { drawMask, type MaskSettings } from "../frame_masks.ts";
 import { curriculumFps, type FpsCurriculum } from "../fps_curriculum.ts";
-import { type Measures, psnr } from "../measures.ts";
+import { HiddenFrames } from "../hidden_frames.ts";
+import type { Measures } from "../measures.ts";
 import type { Draws } from "../random.ts";
 import { writeClips } from "../sheets.ts";
 import {
@@ -34,9 +35,6 @@ import { requiredObject } from "./text_pair.ts";
 
 /** Clips, kept from training, that are measured. */
 const MEASURED = 6;
-
-/** Distance of known frames in measures: that of 76 frames made of 16. */
-const MEASURED_SKIP = 5;
 
 /** Weights of the losses of a network that predicts the clean frames. */
 const SNR_RANGE = [0.5, 5] as const;
@@ -138,28 +136,17 @@ class InterpolationTraining implements StageTraining {
     // The stage would free the network, so it is not disposed.
     const stage = new Interpolation(network, settings, precision);
     const clips = spread(this.#unseen, MEASURED);
-    // Fast enough that the frames between differ from a blend of their neighbours.
-    const fps = settings.fps_range.most / 2;
-    using truth = await data.sequences(
-      "clips64",
-      clips.map((clip) => clipRows(clip, { frames: WINDOW, fps, first: 0 })),
-    );
-    const given = Array.from({ length: WINDOW }, (_, frame) => frame).filter((frame) => frame % MEASURED_SKIP === 0);
-    const between = Array.from({ length: WINDOW }, (_, frame) => frame).filter((frame) => frame % MEASURED_SKIP !== 0);
-    using frames = await truth.gather(1, given);
-    using embeddings = await this.#images.bank.gather(0, clips.map(({ concept }) => concept));
-    const options = { seeds: evaluationSeeds(clips.length), skip: MEASURED_SKIP, fps: fps / MEASURED_SKIP, signal };
-    using made = await stage.sample(frames, embeddings, options);
-    using blend = await blendedFrames(truth, {
-      known: given.map((frame) => ({ position: frame, source: "key", frame })),
+    using hidden = await HiddenFrames.make(stage, data, {
+      clips,
+      bank: this.#images.bank,
+      seeds: evaluationSeeds(clips.length),
+      // Fast enough that the frames between differ from a blend of their neighbours.
+      fps: settings.fps_range.most / 2,
+      signal,
     });
-    await writeClips(sheet, [truth, made], Array.from({ length: WINDOW }, (_, frame) => frame));
-    const between_psnr = async (clips: Tensor): Promise<number> => {
-      using some = await clips.gather(1, between);
-      using right = await truth.gather(1, between);
-      return await psnr(some, right);
-    };
-    return { psnr: await between_psnr(made), psnr_blend: await between_psnr(blend) };
+    await writeClips(sheet, [hidden.truth, hidden.made], Array.from({ length: WINDOW }, (_, frame) => frame));
+    const { made, blend } = await hidden.psnr();
+    return { psnr: made, psnr_blend: blend };
   }
 
   [Symbol.dispose](): void {

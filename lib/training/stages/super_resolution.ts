@@ -12,6 +12,7 @@ import type { JsonFields } from "../../cascade/json_fields.ts";
 import { enlargedFrames, SuperResolution, type SuperResolutionName } from "../../cascade/super_resolution.ts";
 import { largeClipRows } from "../clip_sampling.ts";
 import { drawTimes, noisyBatch, snrWeights } from "../diffusion_batch.ts";
+import { EnlargedPictures } from "../enlarged_pictures.ts";
 import { type Measures, psnr } from "../measures.ts";
 import type { Draws } from "../random.ts";
 import { writeSheet } from "../sheets.ts";
@@ -140,26 +141,24 @@ class SuperResolutionTraining implements StageTraining {
     const stage = new SuperResolution(name, network, settings, precision);
     using large = await this.#measured();
     const [batch = 0, frames = 0] = large.shape;
-    const side = crop / factor;
-    using small = await large.resize({ height: side, width: side, filter: "area" });
-    using made = await stage.sample(small, { seeds: evaluationSeeds(batch), signal });
-    using plain = await enlargedFrames(small, { size: crop, level: 0, seeds: evaluationSeeds(batch), stream: 0 });
+    using enlarged = await EnlargedPictures.make(stage, large, { factor, seeds: evaluationSeeds(batch), signal });
+    const { made, bicubic } = await enlarged.psnr();
     const options = {
       size: crop,
       level: settings.augmentation,
       seeds: evaluationSeeds(batch),
       stream: EVALUATION_SEED,
     };
-    using noisy = await enlargedFrames(small, options);
+    using noisy = await enlargedFrames(enlarged.small, options);
     using stack = new DisposableStack();
     const first = async (video: Tensor): Promise<Tensor> => {
       const one = stack.use(await video.gather(1, [frames >> 1]));
       return stack.use(await one.reshape([batch, ...video.shape.slice(2)]));
     };
-    await writeSheet(sheet, [await first(plain), await first(made), await first(large)]);
+    await writeSheet(sheet, [await first(enlarged.bicubic), await first(enlarged.made), await first(large)]);
     return {
-      psnr: await psnr(made, large),
-      psnr_bicubic: await psnr(plain, large),
+      psnr: made,
+      psnr_bicubic: bicubic,
       psnr_bicubic_noisy: await psnr(noisy, large),
     };
   }
