@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Tensor } from "../../ffi/tensor.ts";
+import type { Tensor } from "../../ffi/tensor.ts";
 import { blendedFrames, type Interpolation } from "../cascade/interpolation.ts";
 import { WINDOW } from "../cascade/windows.ts";
 import type { Clip } from "../data/dataset_index.ts";
