@@ -91,7 +91,7 @@ function ddpm(f: JsonFields, { steps }: SchedulerRunOptions): SchedulerRun {
   const variance = f.choice("variance_type", ["fixed_small", "fixed_small_log", "fixed_large"], "fixed_small");
   const run = transitions(schedule, {
     steps,
-    spacing: f.choice("timestep_spacing", SPACINGS, "leading"),
+    spacing: spacing(f, steps, { usual: "leading" }),
     ...offset(f),
   });
   const noise_at_end = (run.at(-1)?.timestep ?? 0) > 0;
@@ -110,7 +110,7 @@ function ddim(f: JsonFields, { steps, eta = 0 }: SchedulerRunOptions): Scheduler
     schedule,
     steps: transitions(schedule, {
       steps,
-      spacing: f.choice("timestep_spacing", SPACINGS, "leading"),
+      spacing: spacing(f, steps, { usual: "leading" }),
       ...offset(f),
       previous: "stride",
       final: f.flag("set_alpha_to_one", true) ? "clean" : "first",
@@ -128,14 +128,16 @@ function dpmSolver(f: JsonFields, { steps }: SchedulerRunOptions): SchedulerRun 
   f.choice("variance_type", ["none"], "none");
   f.number("flow_shift", 1, 1, 1);
   f.choice("time_shift_type", ["exponential"], "exponential");
+  const least = f.has("lambda_min_clipped") ? f.number("lambda_min_clipped", -1e9, 1e9) : -Infinity;
+  const limit = lambdaLimit(schedule, least);
   return {
     schedule,
     steps: transitions(schedule, {
       steps,
-      spacing: f.choice("timestep_spacing", SPACINGS, "linspace"),
+      spacing: spacing(f, steps, { usual: "linspace", limit }),
       ...offset(f),
       omit_last: true,
-      limit: lambdaLimit(schedule, f.has("lambda_min_clipped") ? f.number("lambda_min_clipped", -1e9, 1e9) : -Infinity),
+      limit,
       final: f.choice("final_sigmas_type", ["zero", "sigma_min"], "zero") === "zero" ? "clean" : "first",
     }),
     sampler: {
@@ -193,6 +195,30 @@ function betas(f: JsonFields): NoiseSchedule {
 
 function trainTimesteps(f: JsonFields): number {
   return f.whole("num_train_timesteps", 1, 100_000, 1000);
+}
+
+/**
+ * The spacing. Where `trailing` does not come out even, diffusers (0.42.1) rounds to one timestep more than was asked for,
+ * -1, and reads the noise level of the last one there: that is refused rather than followed or passed over.
+ */
+function spacing(
+  f: JsonFields,
+  steps: number,
+  { usual, limit = trainTimesteps(f) }: { readonly usual: (typeof SPACINGS)[number]; readonly limit?: number },
+): (typeof SPACINGS)[number] {
+  const spacing = f.choice("timestep_spacing", SPACINGS, usual);
+  const length = trainTimesteps(f);
+  // numpy's arange(limit, 0, -stride), in its own order of operations.
+  const stride = length / steps;
+  const last = limit + (Math.ceil(limit / stride) - 1) * (limit - stride - limit);
+  if (spacing === "trailing" && last <= 0.5) {
+    throw new KinoraError(
+      "refused",
+      `timestep_spacing "trailing" with ${steps} of ${length} steps visits a timestep of -1 in diffusers, at the noise ` +
+        "level of the last one: choose another number of steps",
+    );
+  }
+  return spacing;
 }
 
 function offset(f: JsonFields): Pick<TimestepOptions, "offset"> {

@@ -98,11 +98,16 @@ export async function readFixture(path: string): Promise<Fixture> {
     if (!isObject(value)) throw bad(`has a manifest whose ${name} is not an object`);
     return value;
   };
+  for (const name of tensors.keys()) {
+    if (/^((state|in|out|alt|grad\/in|grad\/state)\/)?$/.test(name)) {
+      throw bad(`has a tensor without a name: "${name}"`);
+    }
+  }
   const expected = [...tensors.keys()].filter((name) => name.startsWith("out/") || name.startsWith("grad/"));
   const wanted = expected.length > 0 ? expected : fields["outputs"];
   if (
     !Array.isArray(wanted) || wanted.length === 0 ||
-    !wanted.every((name) => typeof name === "string" && /^(out|grad\/in|grad\/state)\//.test(name))
+    !wanted.every((name) => typeof name === "string" && /^(out|grad\/in|grad\/state)\/./.test(name))
   ) {
     throw bad('has neither answers nor, in its manifest, "outputs" with the full names of what is wanted');
   }

@@ -125,7 +125,7 @@ export async function answerQuestion(path: string, out: string, options: AnswerO
 /** An error that says what a fixture's own numbers led to. */
 function errorOf(cause: unknown): KinoraError {
   if (cause instanceof KinoraError) {
-    // A configuration or an input that a layer refuses is one that this kit does not know.
+    // What a schedule or a sampler refuses is a configuration that this kit does not know; layers tell the two apart.
     return cause.code === "refused" ? new KinoraError("unsupported", cause.message, { cause }) : cause;
   }
   // Shapes that no memory holds, or JSON nested too deeply.

@@ -78,3 +78,20 @@ Deno.test("what is not known of a scheduler is unsupported, and named", () => {
     }
   }
 });
+
+Deno.test("trailing steps that do not come out even are refused where diffusers visits a timestep of -1", () => {
+  const run = (scheduler: Parameters<typeof schedulerRun>[0], steps: number, num_train_timesteps = 1000) =>
+    schedulerRun(scheduler, { num_train_timesteps, timestep_spacing: "trailing" }, { steps }).steps.map((
+      { timestep },
+    ) => timestep);
+  // Counts of set_timesteps() of diffusers 0.42.1, and its last timestep.
+  for (const [steps, timesteps, last] of [[7, 1000, 142], [999, 1000, 0], [87, 1000, 10], [61, 100, 1]] as const) {
+    for (const scheduler of ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler"] as const) {
+      const visited = run(scheduler, steps, timesteps);
+      assertEquals([visited.length, visited.at(-1)], [steps, last]);
+    }
+  }
+  for (const scheduler of ["DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler"] as const) {
+    assertThrows(() => run(scheduler, 61), KinoraError, "visits a timestep of -1");
+  }
+});

@@ -29,6 +29,20 @@ for (const path of await fixtureFiles([FIXTURES])) {
   });
 }
 
+// They are so small that nothing of them is rounded to bf16: what this shows is that small layers keep their digits.
+Deno.test("recorded layers keep their digits when bf16 is asked for", async () => {
+  for (const path of await fixtureFiles([`${FIXTURES}/lucidrains`])) {
+    const { pass, worst, tensors } = await verifyFixture(path, { precision: "bf16" });
+    assert(pass, `${path}: ${worst}: ${JSON.stringify(tensors)}`);
+  }
+});
+
+/** Puts a tensor of zeros in a place. */
+function set(name: string, shape: readonly number[]): (parts: FixtureParts) => void {
+  const count = shape.reduce((product, length) => product * length, 1);
+  return ({ tensors }) => void tensors.set(name, plainTensor(shape, new Float32Array(count)));
+}
+
 /** What becomes of a changed fixture. */
 async function outcome(name: string, change: (parts: FixtureParts) => void): Promise<[string, string]> {
   return await withChanged(name, change, async (path) => {
@@ -67,6 +81,25 @@ Deno.test("a fixture that is malformed is refused with a reason", async () => {
       "need one row each",
     ],
     ["samplers/ddim_eps_linear", ({ tensors }) => tensors.set("in/s", plainTensor([0], new Float32Array())), "in/s"],
+    [
+      "samplers/ddim_eps_linear",
+      ({ tensors }) => tensors.set("", plainTensor([1], new Float32Array(1))),
+      "without a name",
+    ],
+    [
+      "samplers/ddim_eps_linear",
+      ({ tensors }) => tensors.set("state/", plainTensor([0], new Float32Array())),
+      'without a name: "state/"',
+    ],
+    ["lucidrains/rms_norm", ({ tensors }) => tensors.delete("state/gamma"), "gamma"],
+    ["lucidrains/rms_norm", set("state/gamma", [3]), "gamma"],
+    ["lucidrains/rms_norm", set("state/beta", [3]), "beta"],
+    ["lucidrains/rms_norm", ({ tensors }) => tensors.delete("in/x"), "in/x"],
+    ["lucidrains/rms_norm", ({ tensors }) => {
+      const { shape, values } = tensors.get("state/gamma") ?? { shape: [0], values: new Float32Array() };
+      tensors.set("state/gamma", plainTensor(shape, Float32Array.from(values as Float32Array).fill(NaN, 1, 2)));
+    }, "state/gamma that is not finite"],
+    ["lucidrains/upsample_space_time", set("state/up_time.0.weight", [2, 2, 1, 1, 1]), "up_time.0.weight"],
     ["samplers/ddim_eps_linear", strip, "is a question"],
     [
       "samplers/ddim_eps_linear",
@@ -112,6 +145,13 @@ Deno.test("what is not known here is unsupported, and the message says what", as
     ],
     ["samplers/ddim_eps_linear", ({ manifest }) => manifest["call"] = { num_inference_steps: 9, karras: 1 }, "karras"],
     ["samplers/ddim_eps_linear", ({ manifest }) => manifest["config"] = { beta_schedule: "sigmoid" }, "beta_schedule"],
+    ["samplers/ddim_eps_linear", ({ manifest }) => {
+      manifest["config"] = { beta_schedule: "linear", timestep_spacing: "trailing" };
+      manifest["call"] = { num_inference_steps: 61 };
+    }, "61 of 1000 steps visits a timestep of -1"],
+    ["lucidrains/rms_norm", ({ manifest }) => manifest["kind"] = "lucidrains.LayerNorm", "LayerNorm"],
+    ["lucidrains/rms_norm", ({ manifest }) => manifest["config"] = { chan: 5, eps: 1 }, "eps"],
+    ["lucidrains/rms_norm", ({ manifest }) => manifest["call"] = { enable_time: true }, "enable_time"],
     ["losses/hybrid_x0_cosine", ({ manifest }) => manifest["config"] = { num_timesteps: 1 }, "num_timesteps"],
     ["losses/hybrid_x0_cosine", ({ tensors, manifest }) => {
       manifest["config"] = { num_timesteps: 10, beta_schedule: "linear", prediction_type: "epsilon" };

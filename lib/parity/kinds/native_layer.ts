@@ -6,9 +6,9 @@
 import { KinoraError } from "../../../ffi/errors.ts";
 import { runLayer } from "../../../ffi/layer.ts";
 import { Tensor } from "../../../ffi/tensor.ts";
-import { type Fixture, fixtureInput, fixtureState, inputNames } from "../fixture.ts";
+import { type Fixture, fixtureInput, fixtureState, inputNames, isFloat } from "../fixture.ts";
 import type { AnswerOptions, Answers } from "../kind.ts";
-import { type PlainTensor, plainTensor } from "../safetensors.ts";
+import { numbersOf, type PlainTensor, plainTensor } from "../safetensors.ts";
 
 /** The input that the gradients of `sum(y * cot)` are taken with. */
 const COTANGENT = "cot";
@@ -18,14 +18,21 @@ const COTANGENT = "cot";
  *
  * @param fixture The fixture.
  * @param options Arithmetic.
+ * @throws {KinoraError} `unsupported` when the kind, its configuration or an option of the call is not known here,
+ * `bad-file` when weights or inputs do not fit them: missing, one too many, of another shape, or not finite.
  */
 export async function answer(fixture: Fixture, options: AnswerOptions): Promise<Answers> {
   using held = new DisposableStack();
   const state: Record<string, Tensor> = {};
   const inputs: Record<string, Tensor> = {};
-  for (const [name, tensor] of fixtureState(fixture)) state[name] = held.use(await native(tensor));
+  for (const [name, tensor] of fixtureState(fixture)) {
+    requireFinite(fixture, `state/${name}`, tensor);
+    state[name] = held.use(await native(tensor));
+  }
   for (const name of inputNames(fixture)) {
-    if (name !== COTANGENT) inputs[name] = held.use(await native(fixtureInput(fixture, name)));
+    const tensor = fixtureInput(fixture, name);
+    requireFinite(fixture, `in/${name}`, tensor);
+    if (name !== COTANGENT) inputs[name] = held.use(await native(tensor));
   }
   const gradients = fixture.wanted.filter((name) => name.startsWith("grad/")).map((name) => name.slice("grad/".length));
   const cotangent = gradients.length === 0 ? undefined : held.use(await native(fixtureInput(fixture, COTANGENT)));
@@ -41,6 +48,9 @@ export async function answer(fixture: Fixture, options: AnswerOptions): Promise<
     cotangent,
     precision: options.precision,
     signal: options.signal,
+  }).catch((cause) => {
+    if (!(cause instanceof KinoraError) || cause.code !== "refused") throw cause;
+    throw new KinoraError("bad-file", `"${fixture.path}" does not fit its kind: ${cause.message}`, { cause });
   });
   for (const tensor of Object.values(outputs)) held.use(tensor);
   const answers: Answers = new Map();
@@ -48,6 +58,12 @@ export async function answer(fixture: Fixture, options: AnswerOptions): Promise<
     answers.set(name, plainTensor(tensor.shape, await tensor.read()));
   }
   return answers;
+}
+
+function requireFinite(fixture: Fixture, name: string, tensor: PlainTensor): void {
+  if (isFloat(tensor) && numbersOf(tensor).some((value) => !Number.isFinite(value))) {
+    throw new KinoraError("bad-file", `"${fixture.path}" has a number in ${name} that is not finite`);
+  }
 }
 
 async function native(tensor: PlainTensor): Promise<Tensor> {

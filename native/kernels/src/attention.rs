@@ -4,8 +4,9 @@
 
 use crate::simd::{exp, vectorised};
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Queries whose scores exist at a time.
 const TILE: usize = 64;
@@ -38,7 +39,9 @@ pub struct AttentionOptions {
 ///
 /// `qkv` is (..., 3C) with q, k, v one after the other, each split in heads. `context_kv` (batch, tokens, 2C) holds
 /// keys and values that are seen before the sequence's own; with [`Sequences::Space`] image n uses row
-/// n / (images / batch), with [`Sequences::Rows`] there is one row a sequence. `bias` is (heads, tokens, tokens).
+/// n / (images / batch), with [`Sequences::Rows`] there is one row a sequence. `bias` is (heads, tokens, tokens), in f32 or
+/// in f64, and so is its gradient: the scores' gradients cancel over the keys, and a network that makes the bias of little
+/// else needs the digits.
 /// Returns (..., C).
 pub fn attention(
     qkv: &Tensor,
@@ -197,6 +200,36 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// From the gradient of probabilities to that of scores, in place, which `bias` collects from `skip` on. In f64: over
+    /// the keys it sums to zero, whatever `p` was rounded to.
+    fn softmax_backward(p: &[f32], ds: &mut [f32], keys: usize, skip: usize, bias: &mut [f64]) {
+        let (mut dots, mut sums) = ([0f64; 16], [0f64; 16]);
+        // Beyond the keys both are zero.
+        for (p, ds) in p.chunks_exact(16).zip(ds.chunks_exact(16)) {
+            for i in 0..16 {
+                dots[i] += f64::from(p[i]) * f64::from(ds[i]);
+                sums[i] += f64::from(p[i]);
+            }
+        }
+        let mean = dots.iter().sum::<f64>() / sums.iter().sum::<f64>();
+        for (to, (p, ds)) in bias.iter_mut().zip(p[skip..keys].iter().zip(&ds[skip..keys])) {
+            *to += f64::from(*p) * (f64::from(*ds) - mean);
+        }
+        for (ds, p) in ds[..keys].iter_mut().zip(p) {
+            *ds = (f64::from(*p) * (f64::from(*ds) - mean)) as f32;
+        }
+    }
+}
+
+/// The values of a bias of either type.
+fn bias_values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<Cow<'a, [f32]>> {
+    match (storage, layout.contiguous_offsets()) {
+        (CpuStorage::F64(values), Some((start, end))) => Ok(values[start..end].iter().map(|v| *v as f32).collect()),
+        _ => Ok(Cow::Borrowed(slice(op, storage, layout)?)),
+    }
+}
+
 /// What one head of one sequence works with.
 struct Head {
     q: Matrix,
@@ -300,7 +333,7 @@ impl CustomOp3 for Attention {
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let qkv = slice(self.name(), qkv, lq)?;
-        let (context, bias) = (slice(self.name(), context, lc)?, slice(self.name(), bias, lb)?);
+        let (context, bias) = (slice(self.name(), context, lc)?, &*bias_values(self.name(), bias, lb)?);
         let mut dims = lq.dims().to_vec();
         *dims.last_mut().expect("checked") = self.channels;
         let mut y = uninitialised(qkv.len() / 3);
@@ -355,13 +388,13 @@ impl CustomOp3 for Attention {
         let context_rows = Rows::new(&mut dcontext);
         // Fixed groups of sequences, each with its own sum, so that the bias gradient has one order of addition.
         let group = self.sequences.div_ceil(16).max(8);
-        let partial: Vec<Vec<f32>> = with_values(qkv, |qkv| {
+        let partial: Vec<Vec<f64>> = with_values(qkv, |qkv| {
             with_values(context, |context| {
-                with_values(bias, |bias| {
+                with_values(&bias.to_dtype(DType::F32)?, |bias| {
                     with_values(grad, |dy| {
                         let groups = (0..self.sequences).step_by(group).collect::<Vec<_>>();
                         let work = |first: usize| {
-                            let mut dbias = vec![0f32; bias_len];
+                            let mut dbias = vec![0f64; bias_len];
                             let mut head = self.head();
                             let mut back = Backward::new(self);
                             for sequence in first..(first + group).min(self.sequences) {
@@ -391,13 +424,13 @@ impl CustomOp3 for Attention {
             None
         };
         let dbias = if self.has_bias {
-            let mut sums = vec![0f32; bias_len];
+            let mut sums = vec![0f64; bias_len];
             for partial in partial {
                 for (to, from) in sums.iter_mut().zip(partial) {
                     *to += from;
                 }
             }
-            Some(tensor(sums, bias.shape())?)
+            Some(Tensor::from_vec(sums, bias.shape(), bias.device())?.to_dtype(bias.dtype())?)
         } else {
             None
         };
@@ -435,7 +468,7 @@ impl Backward {
         h: usize,
         dy: &[f32],
         bias: &[f32],
-        dbias: &mut [f32],
+        dbias: &mut [f64],
     ) {
         let (size, keys, tokens) = (op.size(), op.keys(), op.tokens);
         for t in 0..tokens {
@@ -459,17 +492,9 @@ impl Backward {
             multiply(count, size, sw, dout, dw, 1, &self.v_turned.values, sw, ds, sw, false);
             multiply(keys, count, dw, &scores.values, 1, sw, dout, dw, &mut self.dv.values, dw, true);
             for i in 0..count {
-                let (p, ds) = (scores.row(i), self.dscores.row_mut(i));
-                let dot: f32 = p[..keys].iter().zip(&ds[..keys]).map(|(p, d)| p * d).sum();
-                for (ds, p) in ds.iter_mut().zip(p) {
-                    *ds = p * (*ds - dot);
-                }
-                if op.has_bias {
-                    let at = (h * tokens + first + i) * tokens;
-                    for (to, from) in dbias[at..at + tokens].iter_mut().zip(&ds[op.context..]) {
-                        *to += from;
-                    }
-                }
+                let at = (h * tokens + first + i) * tokens;
+                let dbias = if op.has_bias { &mut dbias[at..at + tokens] } else { &mut [] };
+                softmax_backward(scores.row(i), self.dscores.row_mut(i), keys, op.context, dbias);
             }
             let (ds, dq) = (&self.dscores.values, &mut self.dq.values[first * dw..]);
             multiply(count, keys, dw, ds, sw, 1, &k.values, dw, dq, dw, false);

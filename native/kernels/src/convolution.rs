@@ -7,6 +7,18 @@ use crate::weight_gradient::weight_gradient;
 use crate::{Precision, Weight, precision};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
+/// Products with fewer channels than this on either side stay in f32: recorded networks of such layers miss 3 % of their
+/// gradients by up to four times in bf16.
+const NARROW: usize = 48;
+/// Pictures of fewer pixels than this, and single rows a sample, stay in f32 for the same reason.
+const FEW_PIXELS: usize = 16;
+
+/// The precision of one product. It depends on the layer and a picture's size, never on how many pictures there are, so
+/// that a picture's bits do not depend on its neighbours.
+fn precision_of(inputs: usize, outputs: usize, pixels: usize) -> Precision {
+    if inputs.min(outputs) < NARROW || pixels < FEW_PIXELS { Precision::F32 } else { precision() }
+}
+
 /// `y = x Wᵀ + b` over the last axis.
 ///
 /// `x` is (..., in), `weight` (out, in), `bias` (out).
@@ -18,7 +30,13 @@ pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tens
     }
     let mut dims = x.dims().to_vec();
     *dims.last_mut().expect("a channel axis") = outputs;
-    apply(x, weight, bias, Taps::Dense { rows: leading }, dims)
+    let pixels = match x.dims() {
+        [_] | [_, _] => 1,
+        [height, width, _, _] => height * width,
+        // Rows of tokens.
+        _ => usize::MAX,
+    };
+    apply(x, weight, bias, Taps::Dense { rows: leading }, pixels, dims)
 }
 
 /// Two-dimensional convolution of each image with zero padding.
@@ -32,11 +50,11 @@ pub fn conv2d(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, stride: usize,
     }
     if kh == 1 && kw == 1 && stride == 1 && padding == 0 {
         let rows = height * width * images;
-        return apply(x, weight, bias, Taps::Dense { rows }, vec![height, width, images, outputs]);
+        return apply(x, weight, bias, Taps::Dense { rows }, height * width, vec![height, width, images, outputs]);
     }
     let space = Space { height, width, images, kernel: (kh, kw), stride, padding };
     let (oh, ow) = space.output();
-    apply(x, weight, bias, Taps::Space(space), vec![oh, ow, images, outputs])
+    apply(x, weight, bias, Taps::Space(space), oh * ow, vec![oh, ow, images, outputs])
 }
 
 /// Convolution over the frames of each clip, pixel by pixel, zero-padded to the same length: the second half of a
@@ -54,7 +72,7 @@ pub fn temporal_conv(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, frames:
         );
     }
     let taps = Taps::Time { rows: height * width * images, frames, kernel };
-    apply(x, weight, bias, taps, vec![height, width, images, outputs])
+    apply(x, weight, bias, taps, height * width, vec![height, width, images, outputs])
 }
 
 fn split_last(x: &Tensor) -> Result<(usize, usize)> {
@@ -64,9 +82,17 @@ fn split_last(x: &Tensor) -> Result<(usize, usize)> {
     }
 }
 
-fn apply(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, taps: Taps, dims: Vec<usize>) -> Result<Tensor> {
-    let outputs = weight.sizes().0;
-    let op = GatheredProduct { taps, weight: weight.clone(), precision: precision(), has_bias: bias.is_some(), dims };
+fn apply(
+    x: &Tensor,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    taps: Taps,
+    pixels: usize,
+    dims: Vec<usize>,
+) -> Result<Tensor> {
+    let (outputs, inputs, _) = weight.sizes();
+    let precision = precision_of(inputs, outputs, pixels);
+    let op = GatheredProduct { taps, weight: weight.clone(), precision, has_bias: bias.is_some(), dims };
     let x = x.contiguous()?;
     match bias {
         Some(bias) if bias.elem_count() != outputs => {

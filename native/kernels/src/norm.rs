@@ -1,6 +1,5 @@
 //! Group norm fused with scale-shift and SiLU, layer norm and RMS norm.
 
-use crate::product::SUMMED_ROWS;
 use crate::simd::{sigmoid, vectorised};
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -254,6 +253,9 @@ pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op3(gamma, gamma, RowNorm { centre: false, eps: eps as f32 })
 }
 
+/// Rows whose gains' gradients are added up in f32 before they are added to the total in f64.
+const SUMMED_ROWS: usize = 16;
+
 struct RowNorm {
     centre: bool,
     eps: f32,
@@ -358,27 +360,27 @@ impl CustomOp3 for RowNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let channels = gamma.elem_count();
-        let (mut dgamma, mut dbeta) = (vec![0f32; channels], vec![0f32; channels]);
+        let mut totals = vec![0f64; 2 * channels];
         let mut dx = uninitialised(x.elem_count());
         with_values(x, |x| {
             with_values(gamma, |gamma| {
                 with_values(grad, |dy| {
-                    // The gains' gradients in parts, which rounds less.
                     let part = SUMMED_ROWS * channels;
                     let mut sums = vec![0f32; 2 * channels];
                     for ((x, dy), dx) in x.chunks(part).zip(dy.chunks(part)).zip(dx.chunks_mut(part)) {
                         sums.fill(0.0);
                         let (gains, offsets) = sums.split_at_mut(channels);
                         row_backward(x, dy, gamma, self.centre, self.eps, dx, gains, offsets);
-                        for (to, from) in dgamma.iter_mut().chain(&mut dbeta).zip(&sums) {
-                            *to += from;
+                        for (to, from) in totals.iter_mut().zip(&sums) {
+                            *to += f64::from(*from);
                         }
                     }
                     Ok(())
                 })
             })
         })?;
-        let dbeta = if self.centre { Some(tensor(dbeta, beta.shape())?) } else { None };
-        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dgamma, gamma.shape())?), dbeta))
+        let rounded = |totals: &[f64], like: &Tensor| tensor(totals.iter().map(|t| *t as f32).collect(), like.shape());
+        let dbeta = if self.centre { Some(rounded(&totals[channels..], beta)?) } else { None };
+        Ok((Some(tensor(dx, x.shape())?), Some(rounded(&totals[..channels], gamma)?), dbeta))
     }
 }

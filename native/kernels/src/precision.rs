@@ -8,7 +8,9 @@ pub enum Precision {
     /// True f32.
     #[default]
     F32,
-    /// Operands of products rounded to bf16, sums in f32.
+    /// Operands of products rounded to bf16, sums in f32. Products of fewer than 48 channels on either side, of pictures
+    /// of fewer than 16 pixels, and of one row a sample (embeddings of timesteps) stay in f32, and so does attention
+    /// between its projections. A network of nothing else is computed in f32 altogether.
     Bf16,
 }
 

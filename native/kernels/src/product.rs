@@ -370,7 +370,7 @@ fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
 }
 
 /// Rows that are added up before their sum is added to the total: long sums of f32 round less in parts.
-pub(crate) const SUMMED_ROWS: usize = 128;
+pub(crate) const SUMMED_ROWS: usize = 32;
 
 /// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
 pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {

@@ -179,11 +179,11 @@ fn a_weight_changed_in_place_is_packed_anew() {
 #[test]
 fn backward_keeps_the_precision_of_its_forward() {
     let mut r = Random(11);
-    let (x, w) = (var(&mut r, &[9, 40]), var(&mut r, &[33, 40]));
+    let (x, w) = (var(&mut r, &[1, 9, 56]), var(&mut r, &[50, 56]));
     let weight = Weight::fixed(w.as_tensor().clone());
     let gradient = |inside: Precision, outside: Precision| {
         let y = with_precision(inside, || linear(&x, &weight, None)).unwrap();
-        let scale = Tensor::arange(0f32, 33., &Device::Cpu).unwrap();
+        let scale = Tensor::arange(0f32, 50., &Device::Cpu).unwrap();
         let loss = y.broadcast_mul(&scale).unwrap().sum_all().unwrap();
         let gradients = with_precision(outside, || loss.backward()).unwrap();
         [values(gradients.get(&x).unwrap()), values(gradients.get(&w).unwrap())]

@@ -19,6 +19,11 @@ fn operand(precision: Precision, value: f32) -> f64 {
     f64::from(rounded)
 }
 
+/// What a product of so many channels in pictures of so many pixels computes in.
+fn used(precision: Precision, inputs: usize, outputs: usize, pixels: usize) -> Precision {
+    if inputs < 48 || outputs < 48 || pixels < 16 { Precision::F32 } else { precision }
+}
+
 fn operands(precision: Precision, x: &Tensor) -> Vec<f64> {
     values(x).into_iter().map(|value| operand(precision, value)).collect()
 }
@@ -48,9 +53,10 @@ fn linear_is_its_definition() {
     let mut r = Random(1);
     for precision in [Precision::F32, Precision::Bf16] {
         for _ in 0..12 {
-            let (rows, inputs, outputs) = (r.size(1, 70), r.size(1, 100), r.size(1, 70));
-            let (x, w, b) = (r.tensor(&[rows, inputs]), r.tensor(&[outputs, inputs]), r.tensor(&[outputs]));
+            let (rows, inputs, outputs) = (r.size(1, 70), r.size(1, 140), r.size(20, 90));
+            let (x, w, b) = (r.tensor(&[1, rows, inputs]), r.tensor(&[outputs, inputs]), r.tensor(&[outputs]));
             let y = with_precision(precision, || linear(&x, &Weight::fixed(w.clone()), Some(&b))).unwrap();
+            let precision = used(precision, inputs, outputs, usize::MAX);
             let (x, w, b) = (operands(precision, &x), operands(precision, &w), values(&b));
             let mut expected = Vec::new();
             for row in 0..rows {
@@ -72,13 +78,14 @@ fn conv2d_is_its_definition() {
             let kernel = [1, 3, 3, 5, 7][case % 5];
             let (stride, padding) = (r.size(1, 3), r.size(0, kernel / 2));
             let (h, w) = (r.size(kernel, 9), r.size(kernel, 9));
-            let (n, inputs, outputs) = (r.size(1, 5), r.size(1, 40), r.size(1, 40));
+            let (n, inputs, outputs) = (r.size(1, 5), r.size(1, 80), r.size(20, 80));
             let x = r.tensor(&[h, w, n, inputs]);
             let (k, b) = (r.tensor(&[outputs, inputs, kernel, kernel]), r.tensor(&[outputs]));
             let y = with_precision(precision, || conv2d(&x, &Weight::fixed(k.clone()), Some(&b), stride, padding));
             let y = y.unwrap();
             let (oh, ow) = ((h + 2 * padding - kernel) / stride + 1, (w + 2 * padding - kernel) / stride + 1);
             assert_eq!(y.dims(), [oh, ow, n, outputs]);
+            let precision = used(precision, inputs, outputs, oh * ow);
             let (x, k, b) = (operands(precision, &x), operands(precision, &k), values(&b));
             let mut expected = Vec::new();
             for (oy, ox, image, o) in product4(oh, ow, n, outputs) {
@@ -106,12 +113,13 @@ fn temporal_conv_is_its_definition() {
     for precision in [Precision::F32, Precision::Bf16] {
         for case in 0..12 {
             let kernel = [1, 3, 5][case % 3];
-            let (pixels, clips, frames) = (r.size(1, 6), r.size(1, 3), r.size(1, 20));
-            let (inputs, outputs) = (r.size(1, 40), r.size(1, 40));
+            let (pixels, clips, frames) = (r.size(1, 30), r.size(1, 3), r.size(1, 20));
+            let (inputs, outputs) = (r.size(1, 80), r.size(20, 80));
             let x = r.tensor(&[pixels, 1, clips * frames, inputs]);
             let (k, b) = (r.tensor(&[outputs, inputs, kernel]), r.tensor(&[outputs]));
             let y = with_precision(precision, || temporal_conv(&x, &Weight::fixed(k.clone()), Some(&b), frames));
             let y = y.unwrap();
+            let precision = used(precision, inputs, outputs, pixels);
             let (x, k, b) = (operands(precision, &x), operands(precision, &k), values(&b));
             let mut expected = Vec::new();
             for (pixel, clip, frame, o) in product4(pixels, clips, frames, outputs) {
@@ -348,7 +356,7 @@ fn neighbours_do_not_matter() {
     let mut r = Random(9);
     for precision in [Precision::F32, Precision::Bf16] {
         with_precision(precision, || {
-            let (images, frames, c) = (6, 3, 40);
+            let (images, frames, c) = (6, 3, 56);
             let x = r.tensor(&[5, 4, images, c]);
             let (k, t) = (r.tensor(&[48, c, 3, 3]), r.tensor(&[48, c, 3]));
             let (k, t) = (Weight::fixed(k), Weight::fixed(t));

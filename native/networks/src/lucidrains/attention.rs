@@ -36,7 +36,7 @@ impl Attention {
         })
     }
 
-    /// (..., dim) to the same; `bias` is (heads, tokens, tokens).
+    /// (..., dim) to the same; `bias` is (heads, tokens, tokens), in f32 or f64.
     pub fn forward(&self, x: &Tensor, sequences: Sequences, bias: Option<&Tensor>) -> Result<Tensor> {
         if self.flash && bias.is_some() {
             bail!("rel_pos_bias must not be given with flash");

@@ -63,7 +63,7 @@ impl ContinuousPositionBias {
         Ok(Self { layers, axes: num_dims, heads })
     }
 
-    /// (heads, places, places) for the places of a row-major grid of `sizes`.
+    /// (heads, places, places) in f64 for the places of a row-major grid of `sizes`.
     pub fn forward(&self, sizes: &[usize]) -> Result<Tensor> {
         if sizes.len() != self.axes || sizes.contains(&0) {
             bail!("{} sizes of at least 1 are needed, not {sizes:?}", self.axes);
@@ -79,10 +79,10 @@ impl ContinuousPositionBias {
             let weight = weight.to_dtype(DType::F64)?;
             table = x.matmul(&weight.t()?)?.broadcast_add(&bias.to_dtype(DType::F64)?)?;
         }
-        of_pairs(&table, sizes)?.to_dtype(DType::F32)
+        of_pairs(&table, sizes)
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {
-        self.forward(&call.ints)
+        self.forward(&call.ints)?.to_dtype(DType::F32)
     }
 }
