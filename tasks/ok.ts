@@ -20,6 +20,7 @@ const checks: readonly (readonly [program: string, args: readonly string[], fold
   [deno, ["lint"], root],
   [deno, ["check", ...offline, "."], root],
   [deno, ["doc", "--lint", "mod.ts"], root],
+  [deno, ["run", "-A", "tasks/notebooks.ts", "--no-run"], root],
   ["cargo", ["fmt", "--all", "--check"], NATIVE],
   ["cargo", ["clippy", "--release", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], NATIVE],
 ];

@@ -29,7 +29,7 @@ export interface Run {
   readonly made: number;
   /** The model's name. */
   readonly model: string;
-  /** The prompt. */
+  /** The prompt; empty where the video was made from pictures alone. */
   readonly prompt: string;
   /** The seed. */
   readonly seed: number;
@@ -165,7 +165,7 @@ async function readManifest(path: string): Promise<Manifest | undefined> {
     if ((await Deno.stat(path)).size > MOST_MANIFEST) return undefined;
     const value = JSON.parse(await Deno.readTextFile(path));
     const numbers = ["seed", "frames", "width", "fps", "skip"].every((name) => Number.isFinite(value[name]));
-    const texts = ["prompt", "model"].every((name) => typeof value[name] === "string");
+    const texts = typeof value.model === "string" && ["string", "undefined"].includes(typeof value.prompt);
     return value.format === "kinora-manifest-1" && numbers && texts && Array.isArray(value.stages) ? value : undefined;
   } catch {
     return undefined;

@@ -7,15 +7,19 @@ import { type Browser, chromium } from "playwright-core";
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/** The browser to use: `KINORA_BROWSER`, else the first of the usual names on `PATH`. */
+/** Where Chrome is installed on systems that do not put it on the path. */
+const PLACES = [
+  "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+  "C:\\Program Files\\Google\\Chrome\\Application\\chrome.exe",
+];
+
+/** The browser to use: `KINORA_BROWSER`, else the first of the usual names on `PATH` or in the usual places. */
 export async function findBrowser(): Promise<string | undefined> {
   const given = Deno.env.get("KINORA_BROWSER");
   if (given) return given;
-  for (const folder of (Deno.env.get("PATH") ?? "").split(":")) {
-    for (const name of NAMES) {
-      const path = `${folder}/${name}`;
-      if (await Deno.stat(path).then(({ isFile }) => isFile, () => false)) return path;
-    }
+  const folders = Deno.build.os === "windows" ? [] : (Deno.env.get("PATH") ?? "").split(":");
+  for (const path of [...folders.flatMap((folder) => NAMES.map((name) => `${folder}/${name}`)), ...PLACES]) {
+    if (await Deno.stat(path).then(({ isFile }) => isFile, () => false)) return path;
   }
   return undefined;
 }

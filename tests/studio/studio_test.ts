@@ -220,6 +220,19 @@ Deno.test("files that are no manifests are passed over", () =>
       await Deno.writeTextFile(`${folder}/a.png`, "no picture");
       assertEquals(await (await fetch(`${studio.url}runs`)).json(), []);
     }
+    const least = {
+      format: "kinora-manifest-1",
+      model: "m",
+      seed: 1,
+      frames: 16,
+      width: 8,
+      fps: 8,
+      skip: 1,
+      stages: [],
+    };
+    await Deno.writeTextFile(`${folder}/a.png.json`, JSON.stringify(least));
+    const [run] = await (await fetch(`${studio.url}runs`)).json();
+    assertEquals([run.file, run.prompt, run.keyFps], ["a.png", "", 8]);
     const response = await fetch(`${studio.url}thumbs/a.png`);
     assertEquals(response.status, 500);
     await response.body?.cancel();

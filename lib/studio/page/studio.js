@@ -344,10 +344,13 @@ function runCard(run) {
     return found;
   };
   const image = part("img", HTMLImageElement);
-  image.alt = run.prompt;
+  const name = run.prompt || run.file;
+  image.alt = name;
   image.src = `thumbs/${encodeURIComponent(run.file)}${reduced.matches ? "?still" : ""}`;
-  part(".said", HTMLElement).textContent = run.prompt;
+  part(".said", HTMLElement).textContent = name;
   part(".facts", HTMLElement).textContent = facts(run);
+  // What was made from pictures cannot be made again from this form.
+  for (const button of [part(".again", HTMLElement), part(".another", HTMLElement)]) button.hidden = run.prompt === "";
   part(".again", HTMLElement).setAttribute("aria-label", `Again: ${run.prompt}`);
   part(".again", HTMLElement).addEventListener("click", () => again(run, false));
   part(".another", HTMLElement).setAttribute("aria-label", `New seed: ${run.prompt}`);

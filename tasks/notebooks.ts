@@ -1,0 +1,190 @@
+// deno-lint-ignore-file no-console
+/**
+ * Checks the types of all notebooks, lints them, executes them with Deno's kernel, and compares what their cells show with
+ * what is committed, kind by kind. A line each with its seconds; exit code 1 on any error, missing or other output.
+ *
+ *     deno task notebooks                 # all
+ *     deno task notebooks --write 01      # those with 01 in their name; keeps their outputs
+ *     deno task notebooks --no-run        # types and lints only
+ *
+ * It needs nbclient (apt-get install python3-nbclient, or pip install nbclient), by `KINORA_PYTHON` or the python3 on the
+ * path. Without it executing is skipped with a printed reason, unless KINORA_REQUIRE_ALL is 1.
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+
+/** Seconds that a cell may take. */
+const CELL_SECONDS = 600;
+
+/** Most bytes of a committed notebook. */
+const MOST_BYTES = 1_500_000;
+
+/** An output of a cell. */
+interface Output {
+  readonly output_type: string;
+  readonly name?: string;
+  readonly data?: Readonly<Record<string, unknown>>;
+}
+
+/** A cell of a notebook. */
+interface Cell {
+  readonly cell_type: string;
+  readonly source: string | readonly string[];
+  readonly outputs?: readonly Output[];
+}
+
+/** A notebook, as far as it is looked at. */
+interface Notebook {
+  readonly cells: readonly Cell[];
+}
+
+const FOLDER = fileURLToPath(new URL("../notebooks", import.meta.url));
+const RUNNER = fileURLToPath(new URL("run_notebook.py", import.meta.url));
+
+async function run(program: string, args: readonly string[], env: Record<string, string> = {}): Promise<boolean> {
+  const command = new Deno.Command(program, { args: [...args], stdin: "null", cwd: FOLDER, env });
+  return (await command.spawn().status).success;
+}
+
+/** Checks the types of the code cells, which the kernel never does, and lints them. */
+async function checkCells(names: readonly string[]): Promise<boolean> {
+  const files: string[] = [];
+  try {
+    for (const name of names) {
+      const { cells } = await read(`${FOLDER}/${name}`);
+      const code = cells.map(({ cell_type, source }, index) =>
+        cell_type === "code" ? `// cell ${index + 1}\n${[source].flat().join("")}\n` : ""
+      );
+      // Beside the notebook, so that imports are resolved as in the kernel.
+      const file = `${FOLDER}/${name.replace(/\.ipynb$/, ".cells.ts")}`;
+      files.push(file);
+      await Deno.writeTextFile(file, `${code.join("\n")}\nexport {};\n`);
+    }
+    const deno = Deno.execPath();
+    const checked = await run(deno, ["check", "--quiet", ...files]);
+    const linted = await run(deno, ["lint", "--quiet", "--rules-exclude=no-console,no-import-prefix", ...files]);
+    return checked && linted;
+  } finally {
+    for (const file of files) await Deno.remove(file).catch(() => {});
+  }
+}
+
+async function read(path: string): Promise<Notebook> {
+  return JSON.parse(await Deno.readTextFile(path));
+}
+
+/** What a cell's outputs are, without their contents. */
+function kinds(cell: Cell): string[] {
+  return (cell.outputs ?? []).map(({ output_type, name, data }) =>
+    [output_type, name ?? "", ...Object.keys(data ?? {}).sort()].join(" ").trim()
+  );
+}
+
+/** What is wrong with outputs, cell by cell. */
+function problems(made: Notebook, committed: Notebook | undefined): string[] {
+  const found: string[] = [];
+  const code = made.cells.filter(({ cell_type }) => cell_type === "code");
+  const before = committed?.cells.filter(({ cell_type }) => cell_type === "code");
+  for (const [index, cell] of code.entries()) {
+    const [now, then] = [kinds(cell), before?.[index] === undefined ? undefined : kinds(before[index])];
+    const where = `code cell ${index + 1}`;
+    if (then !== undefined && now.join("; ") !== then.join("; ")) {
+      found.push(`${where} shows [${now.join("; ")}], committed is [${then.join("; ")}]`);
+    }
+    for (const { data, output_type } of cell.outputs ?? []) {
+      if (output_type === "error") found.push(`${where} fails`);
+      for (const problem of formProblems(data ?? {})) found.push(`${where}: ${problem}`);
+    }
+  }
+  return found;
+}
+
+/** Only forms that are shown before a notebook is trusted, and pictures that are some. */
+function formProblems(data: Readonly<Record<string, unknown>>): string[] {
+  const found: string[] = [];
+  if (Object.keys(data).some((type) => !["text/plain", "text/html", "image/png"].includes(type))) {
+    found.push(`the forms ${Object.keys(data).join(", ")} are not all shown by every front end`);
+  }
+  const html = [data["text/html"] ?? ""].flat().join("");
+  if (/<(script|iframe|svg|video)\b/i.test(html)) found.push("its HTML has a tag that is removed before it is trusted");
+  if (new RegExp(FOLDER).test(html)) found.push("its HTML has a path of this machine");
+  const pictures = Array.from(html.matchAll(/src="data:image\/png;base64,([^"]+)"/g), ([, base64]) => base64);
+  for (const picture of [...pictures, [data["image/png"] ?? []].flat().join("")]) {
+    if (picture === undefined || picture === "") continue;
+    const bytes = Uint8Array.fromBase64(picture.trim());
+    const text = new TextDecoder("latin1").decode(bytes);
+    if (bytes[0] !== 0x89 || !text.startsWith("PNG", 1) || !text.slice(-12).includes("IEND")) {
+      found.push("a picture is not a whole PNG");
+    }
+  }
+  return found;
+}
+
+/** A Python that has nbclient, and where Deno's kernel is installed for it. */
+async function findPython(): Promise<string | undefined> {
+  const given = Deno.env.get("KINORA_PYTHON");
+  for (const python of given ? [given] : ["python3", "/usr/bin/python3"]) {
+    const probe = new Deno.Command(python, { args: ["-c", "import nbclient"], stdout: "null", stderr: "null" });
+    if (await probe.output().then(({ success }) => success, () => false)) return python;
+  }
+  return undefined;
+}
+
+/** Executes one notebook, and says what came of it in a line. */
+async function execute(name: string, python: string, jupyter: string, write: boolean): Promise<boolean> {
+  const since = performance.now();
+  const out = `${jupyter}/out.ipynb`;
+  const path = `${FOLDER}/${name}`;
+  const done = await run(python, [RUNNER, path, out, String(CELL_SECONDS)], { JUPYTER_PATH: jupyter, NO_COLOR: "1" });
+  const seconds = `${((performance.now() - since) / 1000).toFixed(1)} s`;
+  if (!done) {
+    console.log(`${name}: failed after ${seconds}`);
+    return false;
+  }
+  const found = problems(await read(out), write ? undefined : await read(path));
+  const committed = write ? out : path;
+  const { size } = await Deno.stat(committed);
+  if (size > MOST_BYTES) found.push(`it has ${size} bytes, more than ${MOST_BYTES}`);
+  for (const problem of found) console.log(`${name}: ${problem}`);
+  console.log(`${name}: ${found.length === 0 ? "ok" : "wrong"}, ${seconds}, ${Math.round(size / 1000)} kB`);
+  if (found.length === 0 && write) {
+    await Deno.copyFile(out, path);
+    // nbformat and `deno fmt` write JSON in different ways; the latter is what is checked.
+    return await run(Deno.execPath(), ["fmt", "--quiet", path]);
+  }
+  return found.length === 0;
+}
+
+const words = Deno.args.filter((arg) => !arg.startsWith("--"));
+const names = (await Array.fromAsync(Deno.readDir(FOLDER), ({ name }) => name)).filter((name) =>
+  name.endsWith(".ipynb") && (words.length === 0 || words.some((word) => name.includes(word)))
+).sort();
+if (names.length === 0) {
+  console.error(`There is no notebook ${words.join(" or ")} in ${FOLDER}`);
+  Deno.exit(1);
+}
+let ok = await checkCells(names);
+console.log(`types and lints: ${ok ? "ok" : "wrong"}`);
+const python = Deno.args.includes("--no-run") ? undefined : await findPython();
+if (python !== undefined) {
+  const jupyter = await Deno.makeTempDir({ prefix: "kinora-notebooks-" });
+  try {
+    // A kernel of its own, so that the user's Jupyter stays as it is.
+    const kernel = `${jupyter}/kernels/deno`;
+    await Deno.mkdir(kernel, { recursive: true });
+    const argv = [Deno.execPath(), "jupyter", "--kernel", "--conn", "{connection_file}"];
+    const spec = { argv, display_name: "Deno", language: "typescript" };
+    await Deno.writeTextFile(`${kernel}/kernel.json`, JSON.stringify(spec));
+    for (const name of names) ok = await execute(name, python, jupyter, Deno.args.includes("--write")) && ok;
+  } finally {
+    await Deno.remove(jupyter, { recursive: true });
+  }
+} else if (!Deno.args.includes("--no-run")) {
+  const why = "no Python with nbclient (apt-get install python3-nbclient, or set KINORA_PYTHON)";
+  if (Deno.env.get("KINORA_REQUIRE_ALL") === "1") {
+    console.error(`The notebooks cannot be executed: ${why}`);
+    ok = false;
+  } else console.error(`skipped: executing the notebooks, ${why}`);
+}
+Deno.exit(ok ? 0 : 1);
