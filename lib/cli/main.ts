@@ -24,6 +24,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   },
   extend: { summary: "put frames before or after a video", load: () => import("./extend.ts") },
   vary: { summary: "make another video of what a video shows", load: () => import("./vary.ts") },
+  gallery: { summary: "make a page of prompts and applications", load: () => import("./gallery.ts") },
   train: { summary: "train a stage by a recipe", load: () => import("./train.ts") },
   data: { summary: "get and index training data", load: () => import("./data.ts") },
   parity: { summary: "verify recorded runs of other projects", load: () => import("./parity.ts") },
