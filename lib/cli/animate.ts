@@ -11,6 +11,7 @@ import {
   FPS_OPTION,
   libraryOptions,
   MODEL_OPTIONS,
+  PLACE_BACK_OPTION,
   SAMPLING_OPTIONS,
   VIDEO_OPTIONS,
 } from "./video_options.ts";
@@ -20,6 +21,7 @@ const OPTIONS = {
   frames: { type: "whole", value: "N", least: 2, most: 226, help: "up to 16, or 31, 46, 61, 76 and so on; default 16" },
   fps: { ...FPS_OPTION, help: "frames a second of the 16 key frames; default 8" },
   fit: FIT_OPTION,
+  "place-back": PLACE_BACK_OPTION,
   ...SAMPLING_OPTIONS,
   ...MODEL_OPTIONS,
 } as const satisfies Options;

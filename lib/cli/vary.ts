@@ -11,6 +11,7 @@ import {
   FPS_OPTION,
   libraryOptions,
   MODEL_OPTIONS,
+  PLACE_BACK_OPTION,
   SAMPLING_OPTIONS,
   VIDEO_OPTIONS,
 } from "./video_options.ts";
@@ -26,6 +27,7 @@ const OPTIONS = {
   },
   fps: { ...FPS_OPTION, help: "frames a second of the 16 key frames; default 8" },
   fit: FIT_OPTION,
+  "place-back": PLACE_BACK_OPTION,
   ...SAMPLING_OPTIONS,
   ...MODEL_OPTIONS,
 } as const satisfies Options;
