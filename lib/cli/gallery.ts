@@ -183,7 +183,11 @@ async function openFolder(folder: string, settings: object): Promise<void> {
     throw new KinoraError("refused", `"${folder}" is there already and holds no gallery; choose another folder`);
   }
   if (folder !== "out/gallery") await checkWritable(`${folder}/`);
-  await Deno.mkdir(folder, { recursive: true });
+  try {
+    await Deno.mkdir(folder, { recursive: true });
+  } catch (cause) {
+    throw new KinoraError("io", `Cannot make the folder "${folder}": ${(cause as Error).message}`, { cause });
+  }
   await writeTextWhole(path, text);
 }
 
