@@ -65,6 +65,8 @@ export interface Manifest {
   readonly model: string;
   /** What was asked for. */
   readonly task: TaskManifest;
+  /** Whether the frames were put back at the size and aspect of the first of `given`. */
+  readonly placedBack?: true;
   /** The prompt, where there was one. */
   readonly prompt?: string;
   /** The pictures and videos it was made from, in the order they were given; absent where there are none. */

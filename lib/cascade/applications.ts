@@ -43,10 +43,22 @@ export interface AnimateOptions extends ApplicationOptions {
    * @default {16}
    */
   readonly frames?: number;
+  /**
+   * Whether the last frame is to be followed by the first one: a picture is then animated in 15 frames, or 30, 45 and so on.
+   *
+   * @default {false}
+   */
+  readonly loop?: boolean;
 }
 
 /** What can be asked of an interpolation. */
-export interface InterpolateOptions extends AnimateOptions {
+export interface InterpolateOptions extends ApplicationOptions {
+  /**
+   * Frames from one picture to the other, with them: 3 to 16, or with frames put between these 31, 46, 61, 76, up to 226.
+   *
+   * @default {16}
+   */
+  readonly frames?: number;
   /**
    * Of a video: output frames from one given frame to the next, 2 to 15. Of two pictures `frames` says how many there are.
    *
@@ -218,7 +230,9 @@ function task(application: Application, given: readonly GivenFrames[]): GivenTas
       const { before = 0, after = 0, overlap } = application.options;
       return { verb: "extend", given: count, before, after, overlap };
     }
-    default:
-      return { verb: application.verb, frames: application.options.frames };
+    default: {
+      const { frames, loop } = application.options;
+      return { verb: application.verb, frames, loop };
+    }
   }
 }

@@ -131,7 +131,12 @@ export class CascadeRun implements Disposable {
     using frames = await Tensor.cat(given.map(({ tensor }) => tensor), 0);
     this.#pictures = new GivenEmbeddings(await tower.encode(frames, { signal }));
     this.#embedding = await this.#pictures.mean();
-    if (!this.#plan.stages.includes("decoder")) this.#frames = await frames.reshape([1, ...frames.shape]);
+    if (this.#plan.stages.includes("decoder")) return;
+    // A loop is given its first frame as its end too.
+    const [count = 1] = frames.shape;
+    const places = range(this.#plan.layout?.places.length ?? count).map((place) => place % count);
+    using all = await frames.gather(0, places);
+    this.#frames = await all.reshape([1, ...all.shape]);
   }
 
   async *#prior(): AsyncGenerator<CascadePreview, void, void> {

@@ -21,10 +21,10 @@ export class GivenEmbeddings implements Disposable {
     return meanEmbedding(this.#rows);
   }
 
-  /** The mean of the given frames that a window sees (1, E), or where it sees none of those nearest to it. */
+  /** The mean of the given frames that a window sees (of a loop one is given twice) (1, E), or where it sees none of those nearest to it. */
   of(window: FrameWindow): Promise<Tensor> {
     const count = this.#rows.shape[0] ?? 0;
-    const seen = window.known.filter(({ source }) => source === "key").map(({ frame }) => frame);
+    const seen = window.known.filter(({ source }) => source === "key").map(({ frame }) => frame % count);
     if (seen.length > 0) return meanEmbedding(this.#rows, seen);
     const near = Array.from({ length: Math.min(count, WINDOW >> 1) }, (_, row) => row);
     // A window that goes on from others knows their last frames, one that leads to them their first.

@@ -8,7 +8,7 @@ import { type ModelIndex, stageSettings } from "./model_index.ts";
 import { frameCount, optionalNumber, pictureSize, samplingPlan } from "./plan_parts.ts";
 import type { RunPlan, SamplingRequest } from "./run_plan.ts";
 import type { StageName } from "./stage.ts";
-import { extensionLayout, type FrameLayout, interpolatedLength, windowLayout } from "./windows.ts";
+import { extensionLayout, interpolatedLength, windowLayout } from "./windows.ts";
 
 /** The most frames of a video that is made of given ones. */
 export const MOST_FRAMES = 1024;
@@ -18,8 +18,8 @@ export const OVERLAP = 8;
 
 /** What is to be done with given frames. */
 export type GivenTask =
-  /** A picture becomes the first frame of a video. */
-  | { readonly verb: "animate"; readonly frames?: number | undefined }
+  /** A picture becomes the first frame of a video, and of a loop the one after the last too. */
+  | { readonly verb: "animate"; readonly frames?: number | undefined; readonly loop?: boolean | undefined }
   /** Two pictures become the first and the last key frame. */
   | { readonly verb: "join"; readonly frames?: number | undefined }
   /** Frames are put between those of a video. */
@@ -33,7 +33,7 @@ export type GivenTask =
     readonly overlap?: number | undefined;
   }
   /** The decoder makes another video of what a video shows. */
-  | { readonly verb: "vary"; readonly frames?: number | undefined };
+  | { readonly verb: "vary"; readonly frames?: number | undefined; readonly loop?: boolean | undefined };
 
 /** What can be asked of a run that starts from given frames. */
 export interface GivenRequest extends SamplingRequest {
@@ -61,7 +61,7 @@ export function planGiven(
   const decoder = stageSettings(index, "decoder");
   const fps = optionalNumber("fps", request.fps, 1, 30) ??
     (task.verb === "vary" ? undefined : request.givenFps) ?? decoder.fps;
-  const { keyFrames, frames, skip, layout } = keyFramesOf(decoder.frames, task);
+  const { keyFrames, frames, skip, layout, loop = false } = keyFramesOf(decoder.frames, task);
   if (frames > MOST_FRAMES) {
     throw new KinoraError("refused", `the video would have ${frames} frames; at most ${MOST_FRAMES} are made`);
   }
@@ -81,7 +81,7 @@ export function planGiven(
     fps,
     outputFps: fps * skip,
     ...chosen(stages),
-    loop: false,
+    loop,
     ...layout === undefined ? {} : { layout },
   };
 }
@@ -89,7 +89,7 @@ export function planGiven(
 function keyFramesOf(
   usual: number,
   task: GivenTask,
-): Pick<RunPlan, "keyFrames" | "frames" | "skip"> & { readonly layout?: FrameLayout } {
+): Pick<RunPlan, "keyFrames" | "frames" | "skip"> & Partial<Pick<RunPlan, "layout" | "loop">> {
   switch (task.verb) {
     case "interpolate": {
       const { given, skip } = task;
@@ -104,16 +104,30 @@ function keyFramesOf(
       const layout = extensionLayout(given, { before, after, overlap });
       return { keyFrames: layout.total, frames: layout.total, skip: 1, layout };
     }
-    default: {
-      const { frames, skip } = frameCount(usual, task.frames === undefined ? {} : { frames: task.frames });
+    case "join": {
+      const { frames, skip } = frameCount(usual, wanted(task));
       const keyFrames = skip > 1 ? usual : frames;
-      if (task.verb === "vary") return { keyFrames, frames, skip };
-      const least = task.verb === "join" ? 3 : 2;
-      if (keyFrames < least) {
-        throw new KinoraError("refused", `frames must be at least ${least}, not ${frames}`);
-      }
-      const layout = windowLayout(keyFrames, task.verb === "join" ? [0, keyFrames - 1] : [0]);
-      return { keyFrames, frames, skip, layout };
+      if (keyFrames < 3) throw new KinoraError("refused", `frames must be at least 3, not ${frames}`);
+      return { keyFrames, frames, skip, layout: windowLayout(keyFrames, [0, keyFrames - 1]) };
+    }
+    case "vary": {
+      const { loop = false } = task;
+      const { frames, skip } = frameCount(usual, { ...wanted(task), loop });
+      return { keyFrames: skip > 1 ? usual : frames, frames, skip, loop };
+    }
+    default: {
+      const { loop = false } = task;
+      // The network's last frame is the first one again, and is left out.
+      const most = loop ? usual - 1 : usual;
+      const { frames, skip } = frameCount(most, { ...wanted(task), loop });
+      const keyFrames = skip > 1 ? most : frames;
+      if (keyFrames < 2) throw new KinoraError("refused", `frames must be at least 2, not ${frames}`);
+      const layout = loop ? windowLayout(keyFrames + 1, [0, keyFrames]) : windowLayout(keyFrames, [0]);
+      return { keyFrames, frames, skip, layout, loop };
     }
   }
+}
+
+function wanted({ frames }: { readonly frames?: number | undefined }): { readonly frames?: number } {
+  return frames === undefined ? {} : { frames };
 }

@@ -26,6 +26,12 @@ import { AUGMENTATION_STEP, noiseStream } from "./stage.ts";
 /** Which of the two super-resolutions: it decides the random numbers, nothing else. */
 export type SuperResolutionName = "sr-low" | "sr-high";
 
+/** Frames that a network with temporal layers sees at once; more are run in spans, which look beyond their ends. */
+const MOST_TOGETHER = 160;
+
+/** Frames on either side that a span sees besides its own: more than reach through some twenty temporal convolutions. */
+const BEYOND = 24;
+
 /** What a super-resolution can be asked. */
 export interface SuperResolutionOptions extends Omit<StageOptions, "guidance"> {
   /** Noise added to the small frames, 0 to 1; by default what the settings say. */
@@ -95,7 +101,8 @@ export class SuperResolution extends NetworkStage<SuperResolutionSettings> {
   }
 
   /**
-   * Enlarges frames step by step, chunk after chunk.
+   * Enlarges frames step by step, chunk after chunk. A network with temporal layers sees up to 160 frames together; of a
+   * longer video spans of 112, with 24 more on either side.
    *
    * @param video Frames (B, F, h, w, 3) in [-1, 1], square.
    * @param options Seeds and numbers.
@@ -108,27 +115,35 @@ export class SuperResolution extends NetworkStage<SuperResolutionSettings> {
       throw new KinoraError("refused", `super-resolution takes square frames, not ${width} x ${height} pixels`);
     }
     const transitions = stageSteps(this.settings, options.steps);
-    const chunk = this.#chunk(frames, options.chunk ?? this.settings.chunk);
+    const { chunk, beyond } = this.#chunk(frames, options.chunk ?? this.settings.chunk);
     const total = Math.ceil(frames / chunk) * transitions.length;
     const parts: Tensor[] = [];
     try {
       for (let first = 0; first < frames; first += chunk) {
         const count = Math.min(chunk, frames - first);
-        using small = await video.gather(1, Array.from({ length: count }, (_, index) => first + index));
+        const [from, to] = [Math.max(0, first - beyond), Math.min(frames, first + count + beyond)];
+        using small = await video.gather(1, Array.from({ length: to - from }, (_, index) => from + index));
+        const own = (seen: Tensor): Promise<Tensor> =>
+          to - from === count
+            ? seen.reshape(seen.shape)
+            : seen.gather(1, Array.from({ length: count }, (_, index) => first - from + index));
         const steps = this.#chunkSteps(small, transitions, options);
         try {
           let result: IteratorResult<SamplingStep, Tensor>;
           while (!(result = await steps.next()).done) {
             const { step } = result.value;
+            using clean = await own(result.value.clean);
             yield {
               ...result.value,
+              clean,
               step: parts.length * transitions.length + step,
               total,
               firstFrame: first,
               finished: step === transitions.length,
             };
           }
-          parts.push(result.value);
+          using seen = result.value;
+          parts.push(await own(seen));
         } finally {
           await steps.return(undefined as unknown as Tensor);
         }
@@ -155,15 +170,18 @@ export class SuperResolution extends NetworkStage<SuperResolutionSettings> {
     return finish(this.stream(video, options));
   }
 
-  /** Frames run at once. */
-  #chunk(frames: number, wanted: number): number {
+  /** Frames run at once, and how many a run sees besides on either side. */
+  #chunk(frames: number, wanted: number): { readonly chunk: number; readonly beyond: number } {
     if (!Number.isInteger(wanted) || wanted < 0) {
       throw new KinoraError("refused", `chunk must be a whole number of at least 0, not ${wanted}`);
     }
-    if (wanted !== 0 && wanted < frames && this.config["temporal"] === true) {
+    if (this.config["temporal"] !== true) return { chunk: wanted === 0 ? frames : Math.min(wanted, frames), beyond: 0 };
+    if (wanted !== 0 && wanted < frames) {
       throw new KinoraError("refused", `chunk must be 0: the network of ${this.name} sees all frames together`);
     }
-    return wanted === 0 ? frames : Math.min(wanted, frames);
+    return frames <= MOST_TOGETHER
+      ? { chunk: frames, beyond: 0 }
+      : { chunk: MOST_TOGETHER - 2 * BEYOND, beyond: BEYOND };
   }
 
   async *#chunkSteps(

@@ -11,6 +11,7 @@ import {
   FPS_OPTION,
   libraryOptions,
   MODEL_OPTIONS,
+  PLACE_BACK_OPTION,
   SAMPLING_OPTIONS,
   VIDEO_OPTIONS,
 } from "./video_options.ts";
@@ -19,7 +20,9 @@ const OPTIONS = {
   ...VIDEO_OPTIONS,
   frames: { type: "whole", value: "N", least: 2, most: 226, help: "up to 16, or 31, 46, 61, 76 and so on; default 16" },
   fps: { ...FPS_OPTION, help: "frames a second of the 16 key frames; default 8" },
+  loop: { type: "flag", help: "the last frame leads to the first: 15 frames, or 30, 45, 60, 75 and so on" },
   fit: FIT_OPTION,
+  "place-back": PLACE_BACK_OPTION,
   ...SAMPLING_OPTIONS,
   ...MODEL_OPTIONS,
 } as const satisfies Options;

@@ -4,10 +4,13 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
+import type { Fit } from "../../ffi/media.ts";
 import { type Application, PreparedApplication } from "../cascade/applications.ts";
-import { checkVideoPath } from "../video.ts";
+import { openMedia } from "../media/open_media.ts";
+import { placeBack } from "../media/place_back.ts";
+import { checkVideoPath, Video } from "../video.ts";
 import type { CommandIo } from "./command.ts";
-import { checkRate, described, makeVideo } from "./make_video.ts";
+import { checkRate, described, type FinishVideo, makeVideo } from "./make_video.ts";
 import { checkWritable, withoutExtension } from "./output_path.ts";
 import { openCascade } from "./video_options.ts";
 
@@ -19,6 +22,8 @@ export interface ApplyValues {
   readonly model: string | undefined;
   /** Whether one JSON object is printed. */
   readonly json: boolean;
+  /** Whether the video gets the size and aspect of what was given first. */
+  readonly "place-back": boolean;
 }
 
 /**
@@ -34,14 +39,15 @@ export async function applyAndWrite(
   values: ApplyValues & { readonly ending: string },
   io: CommandIo,
 ): Promise<number> {
-  const [first] = [application.given].flat();
-  const out = values.out ?? `${baseName(String(first))}-${values.ending}.gif`;
+  const first = String([application.given].flat()[0]);
+  const out = values.out ?? `${baseName(first)}-${values.ending}.gif`;
   checkVideoPath(out);
   using cascade = await openCascade(values);
   using run = await PreparedApplication.create(cascade, application);
   checkRate(out, run.plan.outputFps);
   await checkWritable(out);
-  const report = await makeVideo(run, { out }, io);
+  const finish = values["place-back"] ? placingBack(first, application.options.fit, io.signal) : undefined;
+  const report = await makeVideo(run, { out, finish }, io);
   io.out(values.json ? JSON.stringify(report) : `Wrote ${report.out}: ${described(report)}`);
   return 0;
 }
@@ -57,6 +63,22 @@ export function onlyArgument(positionals: readonly string[], missing: string): s
   const [given] = positionals;
   if (given === undefined) throw new KinoraError("refused", missing);
   return given;
+}
+
+/** Puts a video back at the size and aspect of a file; what was cut off of it is that of its first frame. */
+function placingBack(path: string, fit: Fit | undefined, signal: AbortSignal): FinishVideo {
+  return async (video) => {
+    const size = { width: video.width, height: video.height };
+    using placed = await openMedia(path, { size, fit, frames: 1, signal });
+    using whole = await openMedia(path, { frames: 1, signal });
+    const tensor = await placeBack(video.tensor, placed, { background: whole.tensor });
+    const [, height = 0, width = 0] = tensor.shape;
+    const { fps, manifest } = video;
+    return new Video(tensor, {
+      fps,
+      ...manifest === undefined ? {} : { manifest: { ...manifest, width, height, placedBack: true } },
+    });
+  };
 }
 
 /** The name of a file without its folder and its ending. */

@@ -13,6 +13,7 @@ import {
   FPS_OPTION,
   libraryOptions,
   MODEL_OPTIONS,
+  PLACE_BACK_OPTION,
   SAMPLING_OPTIONS,
   VIDEO_OPTIONS,
 } from "./video_options.ts";
@@ -30,6 +31,7 @@ const OPTIONS = {
   },
   fps: { ...FPS_OPTION, help: "frames a second; default those of the video, or 8" },
   fit: FIT_OPTION,
+  "place-back": PLACE_BACK_OPTION,
   ...SAMPLING_OPTIONS,
   ...MODEL_OPTIONS,
 } as const satisfies Options;

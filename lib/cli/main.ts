@@ -25,6 +25,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   },
   extend: { summary: "put frames before or after a video", load: () => import("./extend.ts") },
   vary: { summary: "make another video of what a video shows", load: () => import("./vary.ts") },
+  gallery: { summary: "make a page of prompts and applications", load: () => import("./gallery.ts") },
   train: { summary: "train a stage by a recipe", load: () => import("./train.ts") },
   data: { summary: "get and index training data", load: () => import("./data.ts") },
   evaluate: { summary: "measure a model against the data it was trained on", load: () => import("./evaluate.ts") },

@@ -40,6 +40,9 @@ export interface VideoTarget {
   readonly label?: string | undefined;
 }
 
+/** What becomes of a video before it is written: the one it gives is the one that is written, and freed after. */
+export type FinishVideo = (video: Video) => Promise<Video>;
+
 /** A clock that says how long each part took. */
 export class Laps {
   /** Seconds of each part. */
@@ -62,10 +65,16 @@ export class Laps {
  * @param target Where it goes.
  * @param io Where to write, and when to stop.
  */
-export async function makeVideo(run: PreparedRun, target: VideoTarget, io: CommandIo): Promise<VideoReport> {
+export async function makeVideo(
+  run: PreparedRun,
+  target: VideoTarget & { readonly finish?: FinishVideo | undefined },
+  io: CommandIo,
+): Promise<VideoReport> {
   return await keepingFrames(target, io, async (work) => {
-    const video = await runStages(run, target, work);
+    const made = await runStages(run, target, work);
     io.signal.throwIfAborted();
+    using finished = await target.finish?.(made);
+    const video = finished ?? made;
     const saved = await video.save(target.out, { signal: io.signal });
     work.laps.end("save");
     const { frames, width, height, fps, manifest } = video;

@@ -11,6 +11,7 @@ import {
   FPS_OPTION,
   libraryOptions,
   MODEL_OPTIONS,
+  PLACE_BACK_OPTION,
   SAMPLING_OPTIONS,
   VIDEO_OPTIONS,
 } from "./video_options.ts";
@@ -25,7 +26,9 @@ const OPTIONS = {
     help: "1 is a picture; up to 16, or 31, 46, 61, 76 and so on; default 16",
   },
   fps: { ...FPS_OPTION, help: "frames a second of the 16 key frames; default 8" },
+  loop: { type: "flag", help: "the last frame leads to the first: with interpolation 32, 48, 64 or 80 frames" },
   fit: FIT_OPTION,
+  "place-back": PLACE_BACK_OPTION,
   ...SAMPLING_OPTIONS,
   ...MODEL_OPTIONS,
 } as const satisfies Options;

@@ -78,6 +78,12 @@ export const FIT_OPTION = {
   help: "what is not square is cut (cover) or gets white beside it (contain); default cover",
 } as const;
 
+/** Results at the aspect of what was given. */
+export const PLACE_BACK_OPTION = {
+  type: "flag",
+  help: "write the video at the size and aspect of what was given, on its first frame",
+} as const;
+
 /** The frame rate where it is the given video's unless asked otherwise. */
 export const FPS_OPTION = { type: "number", value: "N", least: 1, most: 30 } as const;
 
@@ -91,7 +97,7 @@ export type LibraryOptions<Values> = {
 };
 
 /** Options that only concern the command line. */
-const OWN = ["out", "model", "json", "prompts", "grid", "by"];
+const OWN = ["out", "model", "json", "prompts", "grid", "by", "place-back"];
 
 /**
  * What options ask of the library, by the library's names: those that were not given, and those that only concern the

@@ -81,6 +81,26 @@ Deno.test("what a picture shows matters beyond its first frame", () =>
     assertNotEquals(await other.read(), await video.tensor.read());
   }));
 
+Deno.test("a picture's loop starts with it, and leads back to it", () =>
+  withCascade(async (cascade) => {
+    using picture = await pattern(1);
+    for (const [frames, fps] of [[15, 8], [7, 8], [30, 16]] as const) {
+      using video = await cascade.animate(picture, { frames, size: 8, loop: true });
+      assertEquals(shape(video), [frames, 8, 8, fps]);
+      assertEquals(await rows(video, [0]), await picture.tensor.read());
+      assertNotEquals(await rows(video, [frames - 1]), await picture.tensor.read());
+      assertEquals(video.manifest?.given?.length, 1);
+    }
+    // The network sees the picture at both ends.
+    using loop = await cascade.animate(picture, { size: 8, loop: true });
+    using joined = await cascade.interpolate([picture, picture], { size: 8 });
+    assertEquals(await loop.tensor.read(), await rows(joined, range(0, 15)));
+    using varied = await cascade.vary(picture, { frames: 32, size: 16, loop: true });
+    assertEquals(shape(varied), [32, 16, 16, 16]);
+    const error = await assertRejects(() => cascade.animate(picture, { frames: 16, loop: true }), KinoraError);
+    assert(error.message.includes("frames must be 1 to 15, or with interpolation 30, 45"), error.message);
+  }));
+
 Deno.test("interpolate() leads from one picture to another", () =>
   withCascade(async (cascade) => {
     using pictures = await pattern(2);

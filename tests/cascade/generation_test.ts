@@ -51,6 +51,9 @@ Deno.test("every choice of sampling changes the video, and is in its manifest", 
       using video = await cascade.generate("a butterfly", { size: 8, ...choice } as VideoOptions);
       assertNotEquals(await video.tensor.read(), plain, JSON.stringify(choice));
       assertEquals(video.manifest?.task.options, { seed: 0, size: 8, ...choice });
+      const { task, prompt = "" } = JSON.parse(JSON.stringify(video.manifest)) as NonNullable<typeof video.manifest>;
+      using again = await cascade.generate(prompt, task.options);
+      assertEquals(await again.tensor.read(), await video.tensor.read());
       const { min, max, finite } = await video.tensor.stats();
       assert(finite && min >= -1 && max <= 1);
     }

@@ -181,6 +181,32 @@ Deno.test("stages work alone: batches are the samples one by one, chunks the fra
     await assertRejects(() => decoder.sample(embedding, { seeds: [1], frames: 0 }), KinoraError, "frames must be");
   }));
 
+Deno.test("a long video is enlarged in spans that see beyond their ends", () =>
+  withTinyModel(async (folder) => {
+    using cascade = await Cascade.load(folder, { precision: "f32" });
+    const low = await cascade.stage("sr-low");
+    const values = new Float32Array(170 * 8 * 8 * 3).map((_, at) => Math.sin(at / 31) * Math.cos(at / 1009));
+    using long = await Tensor.create([1, 170, 8, 8, 3], values);
+    const seen: [number, number, boolean][] = [];
+    const steps = low.stream(long, { seeds: [1] });
+    let result;
+    while (!(result = await steps.next()).done) {
+      const { firstFrame, clean, finished } = result.value;
+      seen.push([firstFrame, clean.shape[1] ?? 0, finished]);
+    }
+    assertEquals(seen, [[0, 112, false], [0, 112, true], [112, 58, false], [112, 58, true]]);
+    using whole = result.value;
+    assertEquals(whole.shape, [1, 170, 16, 16, 3]);
+    // Seen together, the frames on either side of where two spans meet are the same.
+    const places = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, at) => from + at);
+    using around = await long.gather(1, places(20, 170));
+    using together = await low.sample(around, { seeds: [1] });
+    using one = await whole.gather(1, places(106, 118));
+    using other = await together.gather(1, places(86, 98));
+    const [a, b] = [await one.read(), await other.read()];
+    a.forEach((value, at) => assert(Math.abs(value - (b[at] ?? NaN)) < 1e-5, `number ${at}`));
+  }));
+
 Deno.test("of several candidates the prior keeps the one closest to the text", () =>
   withTinyModel(async (folder) => {
     using cascade = await Cascade.load(folder, { precision: "f32" });

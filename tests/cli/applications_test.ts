@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
+import { decodeMedia } from "../../ffi/media.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import { runCommand } from "../../lib/cli/main.ts";
 import { Video } from "../../lib/video.ts";
@@ -81,6 +82,25 @@ Deno.test("each verb writes a video, named after its input unless asked otherwis
       assertEquals(manifest.given.length, args[2] === still ? 2 : 1);
     }
     assertEquals(names(`${folder}/d`).length, 11);
+    // A wide picture: the video is put back where it was cut out.
+    using picture = new Video(await Tensor.create([1, 10, 30, 3], new Float32Array(900).fill(0.6)), { fps: 1 });
+    await picture.save(`${folder}/wide.png`);
+    const wide = ["animate", `${folder}/wide.png`, "--place-back", "--size", "64", "--steps", "1", "--model", model];
+    const back = await run([...wide, "--out", `${folder}/f.png`]);
+    assertEquals(back.out, `Wrote ${folder}/f.png: 16 frames, 30x10, 8 fps`);
+    const { placedBack, width } = JSON.parse(await Deno.readTextFile(`${folder}/f.png.json`));
+    assertEquals([placedBack, width], [true, 30]);
+    const { tensor } = await decodeMedia(`${folder}/f.png`, { background: "white" });
+    using put = tensor;
+    const column = async (left: number): Promise<number[]> => {
+      using some = await put.gather(0, [15]);
+      using pixels = await some.crop({ top: 0, left, height: 10, width: 1 });
+      return [...await pixels.read()];
+    };
+    for (const left of [0, 9, 20, 29]) {
+      assert((await column(left)).every((value) => Math.abs(value - 0.6) < 0.01), `column ${left} is the picture's`);
+    }
+    assert((await column(15)).some((value) => Math.abs(value - 0.6) > 0.05), "the middle is the video's");
     const here = Deno.cwd();
     Deno.chdir(folder);
     try {

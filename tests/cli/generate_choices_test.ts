@@ -1,0 +1,93 @@
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { libraryInfo } from "../../ffi/library.ts";
+import { Tensor } from "../../ffi/tensor.ts";
+import { runCommand } from "../../lib/cli/main.ts";
+import { Video } from "../../lib/video.ts";
+import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
+
+await libraryInfo();
+
+async function run(...args: string[]): Promise<{ code: number; out: string; notes: string[] }> {
+  const [out, notes]: [string[], string[]] = [[], []];
+  const streams = {
+    out: (line: string): void => void out.push(line),
+    note: (line: string): void => void notes.push(line),
+    interactive: false,
+  };
+  return { code: await runCommand(args, streams, new AbortController().signal), out: out.join("\n"), notes };
+}
+
+Deno.test("every choice of generate reaches the library by its name there", () =>
+  withTinyModel(async (model) => {
+    const folder = `${model}/..`;
+    using picture = new Video(await Tensor.create([1, 6, 9, 3], new Float32Array(162).fill(0.5)), { fps: 1 });
+    await picture.save(`${folder}/wide.png`);
+    const texts = ["--negative", "two birds", "--to", "the sun", "--mix", "0.25"];
+    const sampling = ["--sampler", "ddpm", "--rescale", "0.5", "--threshold", "0.9", "--common-noise", "0.3"];
+    const start = ["--image", `${folder}/wide.png`, "--strength", "0.5", "--fit", "contain"];
+    const rest = ["--candidates", "2", "--samples", "2", "--loop", "--steps", "2", "--until", "decoder", "--fps", "12"];
+    const place = ["--model", model, "--out", `${folder}/a.gif`, "--json"];
+    const made = await run("generate", "a butterfly", ...texts, ...sampling, ...start, ...rest, ...place);
+    assertEquals([made.code, made.notes], [0, []]);
+    const report = JSON.parse(made.out);
+    assertEquals([report.frames, report.width, report.fps, report.ranking.scores.length], [16, 64, 12, 2]);
+    const { task, given, ranking, seed } = JSON.parse(await Deno.readTextFile(report.manifest));
+    assertEquals(task, {
+      verb: "generate",
+      options: {
+        seed: 0,
+        negative: "two birds",
+        to: "the sun",
+        mix: 0.25,
+        sampler: "ddpm",
+        rescale: 0.5,
+        threshold: 0.9,
+        commonNoise: 0.3,
+        strength: 0.5,
+        fit: "contain",
+        candidates: 2,
+        samples: 2,
+        loop: true,
+        steps: 2,
+        until: "decoder",
+        fps: 12,
+      },
+    });
+    assertEquals([given[0].width, given[0].height, given[0].fit], [9, 6, "contain"]);
+    assertEquals([ranking.scores.length, seed], [2, report.ranking.seed]);
+    const long = await run("generate", "a butterfly", "--key-frames", "20", "--frames", "39", "--size", "64", ...place);
+    assertEquals(JSON.parse(long.out).frames, 39);
+    const travel = await run(
+      "generate",
+      "a butterfly",
+      "--to",
+      "the sun",
+      "--travel",
+      "--size",
+      "64",
+      ...place.slice(0, -1),
+    );
+    assertEquals(travel.out, `Wrote ${folder}/a.gif: 16 frames, 64x64, 8 fps`);
+    const ranked = await run("generate", "a butterfly", "--samples", "2", "--size", "64", ...place.slice(0, -1));
+    assert(/64x64, 8 fps, the best of 2 samples \(seed [01]\)$/.test(ranked.out), ranked.out);
+  }, REAL));
+
+Deno.test("choices of generate that do not go together are refused in one line", () =>
+  withTinyModel(async (model) => {
+    const refused: [string[], string][] = [
+      [["--mix", "0.5"], 'mix needs another prompt as "to"'],
+      [["--travel"], 'travel needs another prompt as "to"'],
+      [["--strength", "0.5"], "strength needs an image"],
+      [["--image", "nothing.png"], "nothing.png"],
+      [["--image", "nothing.png", "--strength", "0"], "strength must be more than 0"],
+      [["--loop", "--frames", "76"], "32, 48, 64, 80"],
+      [["--frames", "17"], "frames must be 1 to 16"],
+      [["--samples", "65"], "--samples must be"],
+      [["--until", "prior", "--loop"], 'loop cannot be given with until "prior"'],
+    ];
+    for (const [args, message] of refused) {
+      const { code, out, notes } = await run("generate", "a butterfly", ...args, "--model", model);
+      assertEquals([code, out, notes.length], [2, "", 1], args.join(" "));
+      assertStringIncludes(notes[0] ?? "", message);
+    }
+  }, REAL));
