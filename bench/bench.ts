@@ -149,6 +149,13 @@ export async function bench(args: readonly string[]): Promise<number> {
     return 0;
   }
   let folder: string | undefined;
+  const clear = async (): Promise<void> => {
+    if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+  };
+  // What both sides read takes hundreds of megabytes: an interrupt leaves none of it.
+  const stop = (): void => void clear().finally(() => Deno.exit(130));
+  const signals: readonly Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, stop);
   try {
     const { values, plan } = optionsOf(args);
     const threads = values.threads ?? Math.min(2, navigator.hardwareConcurrency);
@@ -176,7 +183,8 @@ export async function bench(args: readonly string[]): Promise<number> {
     console.error(`bench: ${error.message}`);
     return ["refused", "not-found", "bad-file"].includes(error.code) ? 2 : 1;
   } finally {
-    if (folder !== undefined) await Deno.remove(folder, { recursive: true });
+    for (const signal of signals) Deno.removeSignalListener(signal, stop);
+    await clear();
   }
 }
 
