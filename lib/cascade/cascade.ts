@@ -13,6 +13,7 @@ import type { Video } from "../video.ts";
 import { CascadeRun } from "./cascade_run.ts";
 import { Decoder } from "./decoder.ts";
 import { Interpolation } from "./interpolation.ts";
+import { KnownWords } from "./known_words.ts";
 import { checkNetworkFiles, fileSha256, WEIGHTS_FILE } from "./model_files.ts";
 import { type DiffusionSettings, type ModelIndex, readModelIndex, stageSettings } from "./model_index.ts";
 import { NETWORK_CLASSES } from "./network_classes.ts";
@@ -23,6 +24,9 @@ import { planRun, type RunPlan, type RunRequest } from "./run_plan.ts";
 import type { StageName } from "./stage.ts";
 import { SuperResolution } from "./super_resolution.ts";
 import { checkPrompt, TextTower } from "./text.ts";
+
+/** Unknown words that a warning names at most. */
+const MOST_NAMED = 5;
 
 /** How a cascade is loaded. */
 export interface CascadeOptions {
@@ -89,6 +93,7 @@ export class Cascade implements Disposable {
   readonly #library: LibraryInfo;
   readonly #stages = new Map<keyof StageClasses, Promise<Disposable>>();
   readonly #hashes = new Map<string, Promise<string>>();
+  #words: Promise<KnownWords> | undefined;
   #disposed = false;
 
   private constructor(index: ModelIndex, library: LibraryInfo, precision: Precision) {
@@ -218,6 +223,24 @@ export class Cascade implements Disposable {
     yield* run.stages();
   }
 
+  /**
+   * What a prompt's maker should know before the work: that most of it is of words the model has not seen. A model that does
+   * not say which words it has seen warns of nothing.
+   *
+   * @param prompt The prompt.
+   * @returns Sentences; none when there is nothing to say.
+   * @throws {KinoraError} `not-found` or `bad-file` when the model's list of words is missing or empty.
+   */
+  async warnings(prompt: string): Promise<string[]> {
+    const settings = this.index.stages.text?.words;
+    if (settings === undefined) return [];
+    this.#words ??= KnownWords.load(`${this.index.folder}/${settings.file}`);
+    const { words, share } = (await this.#words).unknown(prompt);
+    if (share < settings.threshold) return [];
+    const named = [...new Set(words)].slice(0, MOST_NAMED).map((word) => `"${word.slice(0, 40)}"`).join(", ");
+    return [`The model has never seen ${named}: what it shows may have nothing to do with the prompt`];
+  }
+
   /** What a video up to a stage was made from. */
   async manifest(
     plan: RunPlan,
@@ -238,6 +261,7 @@ export class Cascade implements Disposable {
       model: this.index.name,
       ...parts,
       skip: names.includes("interpolation") ? plan.skip : 1,
+      warnings: await this.warnings(parts.prompt),
       stages,
     };
   }

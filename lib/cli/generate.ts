@@ -72,6 +72,8 @@ export interface GenerateReport {
   readonly seconds: Readonly<Record<string, number>>;
   /** The file with the manifest. */
   readonly manifest: string;
+  /** What was to be said of the prompt, also on stderr. */
+  readonly warnings: readonly string[];
 }
 
 /** The verb. */
@@ -168,16 +170,20 @@ export async function generateOne(cascade: Cascade, task: GenerateTask, io: Comm
   };
   const plan = cascade.plan(task.request);
   await cascade.prepare(task.request);
+  const warnings = await cascade.warnings(task.prompt);
+  for (const warning of warnings) io.note(`kinora: ${task.label === undefined ? "" : `${task.label}: `}${warning}`);
   lap("load");
   using kept = new FinishedFrames();
   try {
-    if (task.request.until === "prior") return await writeEmbedding(cascade, plan, task, io, seconds, lap);
+    if (task.request.until === "prior") {
+      return { ...await writeEmbedding(cascade, plan, task, io, seconds, lap), warnings };
+    }
     const video = await runStages(cascade, plan, task, io, { line, kept, lap });
     io.signal.throwIfAborted();
     const saved = await video.save(task.out, { signal: io.signal });
     lap("save");
     const { frames, width, height, fps } = video;
-    return { out: saved.path, frames, width, height, fps, seconds, manifest: saved.manifest ?? "" };
+    return { out: saved.path, frames, width, height, fps, seconds, manifest: saved.manifest ?? "", warnings };
   } catch (error) {
     line.clear();
     const notes = await kept.save(`${withoutExtension(task.out)}-frames`);
@@ -226,7 +232,7 @@ async function writeEmbedding(
   io: CommandIo,
   seconds: Record<string, number>,
   lap: (name: string) => void,
-): Promise<GenerateReport> {
+): Promise<Omit<GenerateReport, "warnings">> {
   using embedding = await cascade.embed(task.prompt, { seed: task.seed, signal: io.signal });
   lap("prior");
   const parts = { prompt: task.prompt, seed: task.seed, frames: 0, width: 0, height: 0, fps: 0 };

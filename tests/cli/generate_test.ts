@@ -183,6 +183,7 @@ Deno.test("--json prints one object with exactly the promised keys", () =>
         "fps",
         "seconds",
         "manifest",
+        "warnings",
       ]);
       for (const time of Object.values(seconds)) {
         assert(typeof time === "number" && time >= 0);
