@@ -33,7 +33,7 @@ SENTENCES = ["my favourite {}, please"]
 # colours to 1/255; a GIF has 256 colours, which matters where neighbouring frames hardly differ.
 SHARE_PROMPTS = 1
 TOLERANCE = {"png": {"motion": 0.02, "acceleration": 0.02, "border": 0.05},
-             "gif": {"motion": 0.15, "acceleration": 0.15, "border": 0.30}}
+             "gif": {"motion": 0.10, "acceleration": 0.10, "border": 0.30}}
 
 
 def read_store(path):

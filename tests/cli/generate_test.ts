@@ -173,8 +173,9 @@ Deno.test("--json prints one object with exactly the promised keys", () =>
         ...rest,
       );
       assertEquals([code, notes], [0, ""]);
-      const { seconds, manifest, ...found } = JSON.parse(out);
+      const { seconds, manifest, warnings, ...found } = JSON.parse(out);
       assertEquals(found, wanted, args.join(" "));
+      assertEquals(warnings, []);
       assertEquals(Object.keys(JSON.parse(out)), [
         "out",
         "frames",
