@@ -68,6 +68,7 @@ export * from "./lib/cascade/given_plan.ts";
 export * from "./lib/cascade/image_tower.ts";
 export * from "./lib/cascade/interpolation.ts";
 export * from "./lib/cascade/json_fields.ts";
+export * from "./lib/cascade/known_words.ts";
 export * from "./lib/cascade/model_files.ts";
 export * from "./lib/cascade/model_index.ts";
 export * from "./lib/cascade/network_stage.ts";
@@ -121,8 +122,10 @@ export * from "./lib/evaluation/interpolation.ts";
 export * from "./lib/evaluation/likeness.ts";
 export * from "./lib/evaluation/measure.ts";
 export * from "./lib/evaluation/motion.ts";
+export * from "./lib/evaluation/prompt_warnings.ts";
 export * from "./lib/evaluation/prompts.ts";
 export * from "./lib/evaluation/retrieval.ts";
+export * from "./lib/evaluation/strange_prompts.ts";
 export * from "./lib/evaluation/super_resolution.ts";
 
 export * from "./lib/parity/fixture.ts";

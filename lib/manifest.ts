@@ -90,6 +90,8 @@ export interface Manifest {
   readonly height: number;
   /** Frames a second. */
   readonly fps: number;
+  /** What was to be said of the prompt before the work, as that the model has not seen its words; often nothing. */
+  readonly warnings: readonly string[];
   /** The stages that ran, in order. */
   readonly stages: readonly StageManifest[];
 }

@@ -22,6 +22,7 @@ import {
 import { PreparedGeneration } from "./generation.ts";
 import type { FrameSource } from "./given_frames.ts";
 import { lastVideo, made } from "./last_video.ts";
+import { KnownWords } from "./known_words.ts";
 import { checkNetworkFiles, fileSha256, WEIGHTS_FILE } from "./model_files.ts";
 import { type DiffusionSettings, type ModelIndex, readModelIndex, stageSettings } from "./model_index.ts";
 import { NETWORK_CLASSES } from "./network_classes.ts";
@@ -31,6 +32,9 @@ import { planRun, type RunPlan, type RunRequest } from "./run_plan.ts";
 import type { StageName } from "./stage.ts";
 import { loadStage, type StageClasses } from "./stage_classes.ts";
 import type { TextRequest } from "./text_choices.ts";
+
+/** Unknown words that a warning names at most. */
+const MOST_NAMED = 5;
 
 /** How a cascade is loaded. */
 export interface CascadeOptions {
@@ -105,6 +109,7 @@ export class Cascade implements Disposable {
   readonly #library: LibraryInfo;
   readonly #stages = new Map<keyof StageClasses, Promise<Disposable>>();
   readonly #hashes = new Map<string, Promise<string>>();
+  #words: Promise<KnownWords> | undefined;
   #disposed = false;
 
   private constructor(index: ModelIndex, library: LibraryInfo, precision: Precision) {
@@ -292,11 +297,29 @@ export class Cascade implements Disposable {
     yield* prepared.stream();
   }
 
+  /**
+   * What a prompt's maker should know before the work: that most of it is of words the model has not seen. A model that does
+   * not say which words it has seen warns of nothing.
+   *
+   * @param prompt The prompt.
+   * @returns Sentences; none when there is nothing to say.
+   * @throws {KinoraError} `not-found` or `bad-file` when the model's list of words is missing or empty.
+   */
+  async warnings(prompt: string): Promise<string[]> {
+    const settings = this.index.stages.text?.words;
+    if (settings === undefined) return [];
+    this.#words ??= KnownWords.load(`${this.index.folder}/${settings.file}`);
+    const { words, share } = (await this.#words).unknown(prompt);
+    if (share < settings.threshold) return [];
+    const named = [...new Set(words)].slice(0, MOST_NAMED).map((word) => `"${word.slice(0, 40)}"`).join(", ");
+    return [`The model has never seen ${named}: what it shows may have nothing to do with the prompt`];
+  }
+
   /** What a video up to a stage was made from. */
   async manifest(
     plan: RunPlan,
     until: StageName,
-    parts: Omit<Manifest, "format" | "versions" | "arithmetic" | "model" | "skip" | "stages">,
+    parts: Omit<Manifest, "format" | "versions" | "arithmetic" | "model" | "skip" | "stages" | "warnings">,
   ): Promise<Manifest> {
     const names = plan.stages.slice(0, plan.stages.indexOf(until) + 1);
     const stages: StageManifest[] = [];
@@ -315,6 +338,7 @@ export class Cascade implements Disposable {
       model: this.index.name,
       ...parts,
       skip: names.includes("interpolation") ? plan.skip : 1,
+      warnings: parts.prompt === undefined ? [] : await this.warnings(parts.prompt),
       stages,
     };
   }

@@ -40,6 +40,16 @@ export interface TextSettings {
   readonly tokenizer: string;
   /** Tokens of a text, 2 to 1,024; longer texts are cut, shorter ones padded. */
   readonly context: number;
+  /** The words the model has seen, where it says so. */
+  readonly words?: WordSettings;
+}
+
+/** The words of training captions, and when a prompt has too few of them. */
+export interface WordSettings {
+  /** The file with a word a line, below the model's folder. */
+  readonly file: string;
+  /** From this share of letters in unknown words on, more than 0 to 1, a prompt is warned of. */
+  readonly threshold: number;
 }
 
 /** The image encoder; no stage of Eq. 1 needs it, training and image-to-video do. */
@@ -224,7 +234,14 @@ function text(f: JsonFields): TextSettings {
     folder: f.folder("folder"),
     tokenizer: f.folder("tokenizer"),
     context: f.whole("context", 2, 1024),
+    ...f.has("words") ? { words: words(f.nested("words")) } : {},
   };
+  f.end();
+  return settings;
+}
+
+function words(f: JsonFields): WordSettings {
+  const settings = { file: f.folder("file"), threshold: f.number("threshold", 1e-6, 1) };
   f.end();
   return settings;
 }

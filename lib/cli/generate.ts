@@ -164,8 +164,12 @@ export async function generateOne(cascade: Cascade, task: GenerateTask, io: Comm
   using run = await PreparedGeneration.create(cascade, prompt, { ...request, signal: io.signal });
   checkRate(out, run.plan.outputFps);
   await checkWritable(out);
-  if (request.until !== "prior") return await makeVideo(run, task, io);
-  return await keepingFrames(task, io, (work) => writeEmbedding(cascade, run, task, io, work.laps));
+  const warnings = await cascade.warnings(prompt);
+  for (const warning of warnings) io.note(`kinora: ${task.label === undefined ? "" : `${task.label}: `}${warning}`);
+  const report = request.until === "prior"
+    ? await keepingFrames(task, io, (work) => writeEmbedding(cascade, run, task, io, work.laps))
+    : await makeVideo(run, task, io);
+  return { ...report, warnings };
 }
 
 async function writeEmbedding(

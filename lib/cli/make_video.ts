@@ -28,6 +28,8 @@ export interface VideoReport {
   readonly seconds: Readonly<Record<string, number>>;
   /** The file with the manifest. */
   readonly manifest: string;
+  /** What was to be said of the prompt, also on stderr; only of what has a prompt. */
+  readonly warnings?: readonly string[];
   /** The seed of the sample that was kept, and how each was ranked; only of several samples. */
   readonly ranking?: { readonly seed: number; readonly scores: readonly number[] };
 }

@@ -17,14 +17,23 @@ import { measureInterpolation } from "./interpolation.ts";
 import { measureLikeness } from "./likeness.ts";
 import { Bench, type Measure, type MeasureOptions } from "./measure.ts";
 import { measureMotion } from "./motion.ts";
+import { measureWarnings } from "./prompt_warnings.ts";
 import { measureRetrieval } from "./retrieval.ts";
 import { measureSuperResolution } from "./super_resolution.ts";
 
 /** The name of a measure. */
-export type MeasureName = "prior" | "likeness" | "super-resolution" | "interpolation" | "retrieval" | "motion";
+export type MeasureName =
+  | "prior"
+  | "likeness"
+  | "super-resolution"
+  | "interpolation"
+  | "retrieval"
+  | "motion"
+  | "warnings";
 
 /** The measures by name; the cheap ones first. */
 const MEASURES: Readonly<Record<MeasureName, Measure>> = {
+  warnings: measureWarnings,
   prior: measurePrior,
   likeness: measureLikeness,
   "super-resolution": measureSuperResolution,

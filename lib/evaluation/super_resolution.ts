@@ -12,12 +12,15 @@ import { heldOut, spread, type TrainingData } from "../training/training_data.ts
 import { type Figure, mean, type Protocol } from "./figure.ts";
 import { type Bench, figure, type MeasureOptions, seedsFrom, seedsText } from "./measure.ts";
 
+/** Frames of a clip at rest: enough that each has neighbours, of which a network over frames sees none in a single picture. */
+const RESTING = 5;
+
 /** Pictures that are enlarged at once. */
 const BATCH = 4;
 
 /**
  * Measures each super-resolution that the model has, at its own factor: pictures of the data set are made small by box
- * averages and large again. A picture that is not a multiple of what network and factor need is cut to its middle.
+ * averages and large again; of networks over frames also as clips at rest. A picture that is not a multiple of what network and factor need is cut to its middle.
  *
  * @param bench The model and the data set.
  * @param options How.
@@ -44,7 +47,8 @@ async function measureOne(bench: Bench, name: SuperResolutionName, options: Meas
   // It frees the network.
   using stage = new SuperResolution(name, network, { ...settings, size: side }, cascade.precision);
   const concepts = spread(keptConcepts(data), options.concepts);
-  const [made, bicubic]: [number[], number[]] = [[], []];
+  const temporal = network.config["temporal"] === true;
+  const [made, bicubic, resting]: [number[], number[], number[]] = [[], [], []];
   for (let first = 0; first < concepts.length; first += BATCH) {
     const some = concepts.slice(first, first + BATCH);
     using truth = await middle(data, some, side);
@@ -53,6 +57,11 @@ async function measureOne(bench: Bench, name: SuperResolutionName, options: Meas
     const decibels = await enlarged.psnrOfEach();
     made.push(...decibels.map(({ made }) => made));
     bicubic.push(...decibels.map(({ bicubic }) => bicubic));
+    if (temporal) {
+      using clips = await truth.gather(1, new Array<number>(RESTING).fill(0));
+      using frames = await EnlargedPictures.make(stage, clips, { factor, seeds, signal });
+      resting.push(...(await frames.psnrOfEach()).map(({ made }) => made));
+    }
     onProgress?.(first + some.length, concepts.length);
   }
   const protocol: Protocol = {
@@ -63,12 +72,16 @@ async function measureOne(bench: Bench, name: SuperResolutionName, options: Meas
     settings: { side, factor, augmentation: settings.augmentation, pictures: "every 16th concept, kept from training" },
   };
   const [own, plain] = [mean(made), mean(bicubic)];
+  const atRest = { ...protocol, what: `the same, of each picture as a clip of ${RESTING} equal frames` };
   const whole = { ...protocol, what: "the same, of the mean square of all pictures together" };
   return [
     figure(`super-resolution.${name}.psnr`, own, "dB", protocol),
     figure(`super-resolution.${name}.psnr_bicubic`, plain, "dB", protocol),
     figure(`super-resolution.${name}.gain`, difference(own, plain), "dB", protocol),
     figure(`super-resolution.${name}.gain_together`, difference(together(made), together(bicubic)), "dB", whole),
+    ...temporal
+      ? [figure(`super-resolution.${name}.gain_resting`, difference(mean(resting), plain), "dB", atRest)]
+      : [],
   ];
 }
 

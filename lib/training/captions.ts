@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { wordsOf } from "../cascade/known_words.ts";
 import type { Concept } from "../data/dataset_index.ts";
 import type { Draws } from "./random.ts";
 
@@ -82,7 +83,7 @@ export class Captions {
    * @param concepts The concepts, in row order.
    */
   constructor(concepts: readonly Concept[]) {
-    this.#words = concepts.map(wordsOf);
+    this.#words = concepts.map(conceptWords);
     this.names = this.#words.map(({ names }) => names[0] ?? "");
     const add = (owners: Map<string, Set<number>>, word: string, concept: number): void => {
       const there = owners.get(word);
@@ -148,6 +149,12 @@ export class Captions {
     return { text: surrounded(text, draws), concepts: [concept] };
   }
 
+  /** Every word that a training caption can have, sorted: of names, search words and fillers, not those kept from training. */
+  words(): string[] {
+    const texts = [...this.#words.flatMap(({ names, keywords }) => [...names, ...keywords]), ...FILLERS];
+    return [...new Set(texts.flatMap(wordsOf))].sort();
+  }
+
   /** The search words kept from training, each with all concepts that have it. */
   heldOut(): Caption[] {
     const words = new Set(this.#words.flatMap(({ heldOut }) => heldOut));
@@ -168,7 +175,7 @@ export class Captions {
   }
 }
 
-function wordsOf(concept: Concept, index: number): Words {
+function conceptWords(concept: Concept, index: number): Words {
   const name = concept.name.toLowerCase();
   const label = concept.label.toLowerCase();
   const all = [

@@ -173,8 +173,9 @@ Deno.test("--json prints one object with exactly the promised keys", () =>
         ...rest,
       );
       assertEquals([code, notes], [0, ""]);
-      const { seconds, manifest, ...found } = JSON.parse(out);
+      const { seconds, manifest, warnings, ...found } = JSON.parse(out);
       assertEquals(found, wanted, args.join(" "));
+      assertEquals(warnings, []);
       assertEquals(Object.keys(JSON.parse(out)), [
         "out",
         "frames",
@@ -183,6 +184,7 @@ Deno.test("--json prints one object with exactly the promised keys", () =>
         "fps",
         "seconds",
         "manifest",
+        "warnings",
       ]);
       for (const time of Object.values(seconds)) {
         assert(typeof time === "number" && time >= 0);

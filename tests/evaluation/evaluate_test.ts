@@ -157,6 +157,8 @@ Deno.test("evaluate prints figures and goals, as JSON with protocols, refuses ba
     assertEquals(await cli(stopped.signal, ...some), { code: 130, out: [], notes: ["kinora: interrupted"] });
     const help = await cli(going, "--help");
     assert(
-      help.out.join("\n").includes("Measures: prior, likeness, super-resolution, interpolation, retrieval, motion."),
+      help.out.join("\n").includes(
+        "Measures: warnings, prior, likeness, super-resolution, interpolation, retrieval, motion.",
+      ),
     );
   }));
