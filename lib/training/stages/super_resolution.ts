@@ -49,6 +49,8 @@ interface Settings {
   readonly factor: number;
   /** Frames of a clip; `undefined` for pictures. */
   readonly frames: number | undefined;
+  /** With frames: the share of batches that are pictures, clips of one frame. */
+  readonly pictures: number;
   /** The greatest noise added to small pictures. */
   readonly augmentation: number;
   /** The share of small pictures that are blurred, as generated ones are. */
@@ -57,15 +59,21 @@ interface Settings {
 
 /** The reader of a super-resolution that is trained on pictures. */
 export function readSuperResolutionImage(name: SuperResolutionName): StageReader {
-  return (f) => starter({ ...shared(f), name, from: undefined, frames: undefined });
+  return (f) => starter({ ...shared(f), name, from: undefined, frames: undefined, pictures: 1 });
 }
 
 /** Reads the settings of `sr-low` with its temporal layers. */
 export function readSuperResolutionVideo(f: JsonFields): StageStarter {
-  return starter({ ...shared(f), name: "sr-low", from: "sr-low-image", frames: f.whole("clip_frames", 2, 64, 8) });
+  return starter({
+    ...shared(f),
+    name: "sr-low",
+    from: "sr-low-image",
+    frames: f.whole("clip_frames", 2, 64, 8),
+    pictures: f.number("pictures", 0, 1, 0.3),
+  });
 }
 
-function shared(f: JsonFields): Omit<Settings, "name" | "from" | "frames"> {
+function shared(f: JsonFields): Omit<Settings, "name" | "from" | "frames" | "pictures"> {
   const crop = f.whole("crop", 8, 4096);
   const factor = f.whole("factor", 2, 16);
   if (crop % factor !== 0) f.refuse("crop", `must be a multiple of factor (${factor})`, crop);
@@ -169,15 +177,16 @@ class SuperResolutionTraining implements StageTraining {
 
   /** Random squares of what is trained on: (B, F, S, S, 3). */
   async #squares(samples: number, draws: Draws): Promise<Tensor> {
-    const { crop, frames } = this.#settings;
+    const { crop, frames, pictures } = this.#settings;
     const { data } = this.#context;
-    if (frames === undefined) {
+    if (frames === undefined || draws.chance(pictures)) {
       const concepts = this.#concepts(false);
-      const rows = draws.each(samples, () => data.concepts[draws.pick(concepts)]?.still ?? 0);
+      const count = samples * (frames ?? 1);
+      const rows = draws.each(count, () => data.concepts[draws.pick(concepts)]?.still ?? 0);
       const room = data.side("stills256") - crop + 1;
       const places = {
-        top: draws.each(samples, () => draws.below(room)),
-        left: draws.each(samples, () => draws.below(room)),
+        top: draws.each(count, () => draws.below(room)),
+        left: draws.each(count, () => draws.below(room)),
       };
       return await data.sequences("stills256", rows.map((row) => [row]), { size: crop, ...places });
     }
