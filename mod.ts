@@ -86,6 +86,7 @@ export * from "./lib/diffusion/sampler.ts";
 export * from "./lib/diffusion/scheduler_config.ts";
 export * from "./lib/diffusion/timesteps.ts";
 
+export * from "./lib/media/ffmpeg.ts";
 export * from "./lib/media/numbered_pictures.ts";
 export * from "./lib/media/open_media.ts";
 export * from "./lib/media/place_back.ts";

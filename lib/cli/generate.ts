@@ -23,7 +23,9 @@ export const GENERATE_OPTIONS = {
   out: {
     type: "text",
     value: "FILE",
-    help: "where to write: .gif, .png (animated), or a folder of PNG with / at its end; default the prompt's words",
+    help:
+      "where to write: .gif, .png (animated), .webp, .mp4, .y4m, .sheet.png (a contact sheet), or a folder of PNG " +
+      "with / at its end; default the prompt's words",
   },
   prompts: { type: "text", value: "FILE", help: "make a video of each line of FILE, into the folder --out" },
   seed: {
@@ -254,7 +256,7 @@ export function checkRate(out: string, fps: number): void {
   if (!out.toLowerCase().endsWith(".gif") || fps <= MOST_GIF_FPS) return;
   throw new KinoraError(
     "refused",
-    `A GIF plays at most ${MOST_GIF_FPS} frames a second, not ${fps}: give a lower --fps, or --out with .png`,
+    `A GIF plays at most ${MOST_GIF_FPS} frames a second, not ${fps}: give a lower --fps, or --out with .png or .mp4`,
   );
 }
 
