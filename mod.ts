@@ -111,6 +111,7 @@ export { MOST_INLINE } from "./lib/notebook/video_bundle.ts";
 export * from "./lib/notebook/watch.ts";
 export * from "./lib/evaluation/picture_similarity.ts";
 
+export * from "./lib/media/ffmpeg.ts";
 export * from "./lib/media/numbered_pictures.ts";
 export * from "./lib/media/open_media.ts";
 export * from "./lib/media/place_back.ts";

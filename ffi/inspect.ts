@@ -94,7 +94,8 @@ export async function inspectWeights(path: string, options: InspectWeightsOption
 }
 
 /**
- * Says what a picture or video is. PNG, GIF and WebP are decoded as well, if they have not too many pixels.
+ * Says what a picture or video is. PNG, JPEG, GIF, WebP and MP4 (where it is H.264 of a kind that is decoded) are decoded as
+ * well, if they have not too many pixels.
  *
  * @param path The file.
  * @param options Signal.

@@ -89,7 +89,8 @@ export interface DecodedMedia {
  *
  * @param tensor Frames (F, H, W, 3), or one picture (H, W, 3), in [-1, 1]; what lies beyond is clamped.
  * @param path The file; its ending decides the format: `.gif`; `.png` or `.apng`, animated where there are several frames;
- * `.y4m` (4:4:4, BT.601, limited range).
+ * `.webp`, lossless and likewise; `.mp4` (H.264, 4:2:0; an odd side becomes one pixel longer); `.y4m` (4:4:4). Both films are
+ * BT.601 in limited range.
  * @param options The frame rate, or durations.
  * @returns The size of the file in bytes.
  * @throws {KinoraError} `refused` for another ending or shape, or a timing that the format cannot say; `not-found` when there
@@ -106,8 +107,9 @@ export async function encodeMedia(
 }
 
 /**
- * Reads a PNG, APNG, JPEG, GIF, WebP or Y4M file; frames are whole pictures, upright. Samples deeper than 8 bits are
- * rounded to 8; colour profiles are not applied.
+ * Reads a PNG, APNG, JPEG, GIF, WebP, MP4 (H.264 of the profiles Baseline, Main and High with 8 bits and 4:2:0) or Y4M
+ * file; frames are whole pictures, upright. Samples deeper than 8 bits are rounded to 8; colour profiles and pixels that
+ * are not square are not minded.
  *
  * @param path The file.
  * @param options What is wanted of it. A file is decoded a frame at a time, so that it may be much larger than what is wanted.
@@ -133,6 +135,31 @@ export async function decodeMediaSequence(
   checkMayRead(...paths);
   const { rate, ...rest } = options;
   return await decoded({ paths, rate }, rest);
+}
+
+/** The planes of a film, as they are stored. */
+export interface MediaPlanes {
+  /** Luma (F, H, W), 0 to 255. */
+  readonly y: Tensor;
+  /** Blue-difference and red-difference (F, H', W'), 0 to 255, of the size they are stored in; none in a grey film. */
+  readonly chroma: readonly [u: Tensor, v: Tensor] | undefined;
+}
+
+/**
+ * Reads the luma and chroma of an MP4 or Y4M file, in the order they are shown: neither turned nor converted. For comparing
+ * decoders; {@linkcode decodeMedia} gives colours.
+ *
+ * @param path The file.
+ * @param options Signal.
+ * @throws {KinoraError} As {@linkcode decodeMedia}; `unsupported` for a format without planes.
+ */
+export async function decodePlanes(path: string, options: JobOptions = {}): Promise<MediaPlanes> {
+  checkMayRead(path);
+  const { y, u, v } = await runJob<{ readonly y: number; readonly u: number | null; readonly v: number | null }>(
+    { verb: "media.planes", path },
+    options,
+  );
+  return { y: new Tensor(y), chroma: u === null || v === null ? undefined : [new Tensor(u), new Tensor(v)] };
 }
 
 async function decoded(from: Readonly<Record<string, unknown>>, options: DecodeMediaOptions): Promise<DecodedMedia> {

@@ -10,8 +10,11 @@ import type { Manifest } from "./manifest.ts";
 import { DISPLAY, type MediaBundle } from "./notebook/media_bundle.ts";
 import { videoBundle } from "./notebook/video_bundle.ts";
 
+/** The ending of the name of a contact sheet, which is one picture. */
+const SHEET_ENDING = /\.sheet\.png$/i;
+
 /** The file name endings that {@linkcode Video.save} accepts; besides, a path that ends with `/` becomes a folder of PNG. */
-export const VIDEO_EXTENSIONS: readonly string[] = [".gif", ".png", ".apng", ".y4m"];
+export const VIDEO_EXTENSIONS: readonly string[] = [".gif", ".png", ".apng", ".mp4", ".webp", ".y4m"];
 
 /** What was written. */
 export interface SavedVideo {
@@ -110,7 +113,8 @@ export class Video implements Disposable {
    * Writes the video, and its manifest beside it as `<path>.json` (in a folder as `manifest.json`). Files appear whole or
    * not at all.
    *
-   * @param path `.gif`; `.png` or `.apng`, animated if there is more than one frame; `.y4m`; or a folder (ending with `/`) that gets one PNG
+   * @param path `.gif`; `.png` or `.apng`, animated if there is more than one frame; `.webp`, likewise; `.mp4` (H.264);
+   * `.y4m`; `.sheet.png`, a contact sheet; or a folder (ending with `/`) that gets one PNG
    * a frame, `0000.png` and so on.
    * @param options How.
    * @throws {KinoraError} `refused` for another ending, `not-found` when there is no such folder, `io` when the file cannot be written.
@@ -118,7 +122,12 @@ export class Video implements Disposable {
   async save(path: string, options: SaveOptions = {}): Promise<SavedVideo> {
     checkVideoPath(path);
     if (path.endsWith("/")) return await this.#saveFrames(path.replace(/\/+$/, ""), options);
-    await encodeMedia(this.tensor, path, { ...this.#timing, ...defined(options.signal) });
+    if (SHEET_ENDING.test(path)) {
+      using sheet = await this.contactSheet();
+      await encodeMedia(sheet.tensor, path, { fps: this.fps, ...defined(options.signal) });
+    } else {
+      await encodeMedia(this.tensor, path, { ...this.#timing, ...defined(options.signal) });
+    }
     return { path, manifest: await this.#saveManifest(`${path}.json`) };
   }
 

@@ -45,8 +45,8 @@ export const command: Command = {
     usage: "inspect [OPTION]... FILE",
     about:
       "Says what a file is: weights (safetensors), a network's config.json, or a picture or video (PNG, GIF, WebP, JPEG,\n" +
-      "MP4, Y4M). Nothing in the file is trusted: each size it claims is checked before it is used. PNG, GIF and WebP\n" +
-      "are decoded too, unless they have very many pixels; of the other media formats only the structure is checked.",
+      "MP4, Y4M). Nothing in the file is trusted: each size it claims is checked before it is used. All but\n" +
+      "Y4M are decoded too, unless they have very many pixels or are films of a kind that is not decoded here.",
     options: OPTIONS,
     notes:
       'With --network, weights must be those of that network: each tensor there, in its shape, finite, and no other. "class"\n' +

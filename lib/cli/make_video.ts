@@ -177,7 +177,7 @@ export function checkRate(out: string, fps: number): void {
   if (!out.toLowerCase().endsWith(".gif") || fps <= MOST_GIF_FPS) return;
   throw new KinoraError(
     "refused",
-    `A GIF plays at most ${MOST_GIF_FPS} frames a second, not ${fps}: give a lower --fps, or --out with .png`,
+    `A GIF plays at most ${MOST_GIF_FPS} frames a second, not ${fps}: give a lower --fps, or --out with .png or .mp4`,
   );
 }
 

@@ -25,6 +25,7 @@ import {
 } from "../../ffi/media.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
 import { Video } from "../video.ts";
+import { ffmpegIsThere, withFfmpeg } from "./ffmpeg.ts";
 import { numberedPictures } from "./numbered_pictures.ts";
 
 /** The frames a second of a folder of pictures, unless another rate is said. */
@@ -63,8 +64,8 @@ export class Media implements Disposable, PlacedSource {
   readonly path: string;
   /** The frames (F, H, W, 3) in [-1, 1]. */
   readonly tensor: Tensor;
-  /** What kind of file it is, by its content; `"sequence"` for a folder. */
-  readonly format: DecodedMedia["format"] | "sequence";
+  /** What kind of file it is, by its content; `"sequence"` for a folder, `"ffmpeg"` where that decoded it. */
+  readonly format: DecodedMedia["format"] | "sequence" | "ffmpeg";
   /** How long each frame stays; `[0, n]` in a still. */
   readonly durations: readonly FrameDuration[];
   /** Whether anything was transparent and is white now. */
@@ -145,7 +146,8 @@ export class Media implements Disposable, PlacedSource {
 
 /**
  * Opens a picture, an animation or a film (see {@linkcode decodeMedia}), or a folder of numbered pictures of one size, in
- * the order of the last number in their names.
+ * the order of the last number in their names. A film of a kind that is not decoded here, such as HEVC, is decoded by
+ * `ffmpeg`, at a steady rate, where that is on the path and may be run.
  *
  * @param path The file or folder.
  * @param options What is wanted of it.
@@ -164,8 +166,21 @@ export async function openMedia(path: string, options: OpenMediaOptions = {}): P
     const paths = await numberedPictures(path);
     return new Media(path, "sequence", await decodeMediaSequence(paths, { ...wanted, rate: sequenceFps }));
   }
-  const decoded = await decodeMedia(path, wanted);
-  return new Media(path, decoded.format, decoded);
+  try {
+    const decoded = await decodeMedia(path, wanted);
+    return new Media(path, decoded.format, decoded);
+  } catch (error) {
+    if (!(error instanceof KinoraError) || error.code !== "unsupported") throw error;
+    if (!await ffmpegIsThere()) {
+      throw new KinoraError(
+        "unsupported",
+        `${error.message}; with ffmpeg on the path, and --allow-run=ffmpeg, it would be`,
+      );
+    }
+    const { fps, frames, signal } = rest;
+    const decoded = await withFfmpeg(path, { fps, frames, signal }, (y4m) => decodeMedia(y4m, wanted));
+    return new Media(path, "ffmpeg", decoded);
+  }
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -176,3 +176,79 @@ Deno.test("what is too much is refused before it is decoded", () =>
     }
     assertEquals((await assertRejects(() => openMedia(`${folder}/none.png`), KinoraError)).code, "not-found");
   }));
+
+/** EXIF orientation 6 in the order of bytes of Motorola: turned to the right. */
+const EXIF = [
+  ...new TextEncoder().encode("MM\0*"),
+  0,
+  0,
+  0,
+  8,
+  0,
+  1,
+  1,
+  0x12,
+  0,
+  3,
+  0,
+  0,
+  0,
+  1,
+  0,
+  6,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+];
+
+Deno.test("a photograph is turned as its EXIF orientation says", () =>
+  withFolder(async (folder) => {
+    const jpeg = await Deno.readFile(`${FIXTURES}/jpeg.jpg`);
+    const body = [...new TextEncoder().encode("Exif\0\0"), ...EXIF];
+    const segment = [0xff, 0xe1, 0, body.length + 2, ...body];
+    await Deno.writeFile(`${folder}/a.jpg`, Uint8Array.from([...jpeg.subarray(0, 2), ...segment, ...jpeg.subarray(2)]));
+    using stored = await openMedia(`${FIXTURES}/jpeg.jpg`);
+    using turned = await openMedia(`${folder}/a.jpg`);
+    const { width, height } = stored;
+    assert(width !== height);
+    assertEquals([turned.width, turned.height, turned.sourceWidth], [height, width, height]);
+    const [from, to] = [await stored.tensor.read(), await turned.tensor.read()];
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        assertEquals(to[(x * height + height - 1 - y) * 3], from[(y * width + x) * 3]);
+      }
+    }
+  }));
+
+Deno.test("what is not decoded here is named, and left to ffmpeg where that is there", () =>
+  withFolder(async (folder) => {
+    const film = await Deno.readFile(`${FIXTURES}/mp4_high_bframes.mp4`);
+    const text = new TextDecoder("latin1").decode(film);
+    film.set(new TextEncoder().encode("hvc1"), text.lastIndexOf("avc1"));
+    await Deno.writeFile(`${folder}/a.mp4`, film);
+    const error = await assertRejects(() => decodeMedia(`${folder}/a.mp4`), KinoraError, "HEVC (hvc1)");
+    assertEquals(error.code, "unsupported");
+    // An ffmpeg that writes down what it is asked for, and gives a film of its own.
+    await Deno.copyFile(`${FIXTURES}/y4m.y4m`, `${folder}/film.y4m`);
+    const script = `#!/bin/sh\n[ "$1" = -version ] && exit 0\necho "$@" > ${folder}/asked\n` +
+      `for last; do :; done\ncp ${folder}/film.y4m "$last"\n`;
+    await Deno.writeTextFile(`${folder}/ffmpeg`, script, { mode: 0o755 });
+    const path = Deno.env.get("PATH") ?? "";
+    try {
+      Deno.env.set("PATH", folder);
+      await assertRejects(() => openMedia(`${folder}/none.mp4`), KinoraError, "none.mp4");
+      Deno.env.set("PATH", `${folder}:${path}`);
+      using media = await openMedia(`${folder}/a.mp4`, { fps: 4, size: { width: 8, height: 8 } });
+      assertEquals([media.format, media.tensor.shape], ["ffmpeg", [2, 8, 8, 3]]);
+      const asked = await Deno.readTextFile(`${folder}/asked`);
+      assert(asked.includes(`-i file:${folder}/a.mp4 `) && asked.includes("-r 4 "), asked);
+      Deno.env.set("PATH", `${folder}/none`);
+      const without = await assertRejects(() => openMedia(`${folder}/a.mp4`), KinoraError, "with ffmpeg on the path");
+      assertEquals(without.code, "unsupported");
+    } finally {
+      Deno.env.set("PATH", path);
+    }
+  }));

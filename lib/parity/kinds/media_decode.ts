@@ -4,13 +4,14 @@
  * @module
  */
 import { KinoraError } from "../../../ffi/errors.ts";
-import { decodeMedia } from "../../../ffi/media.ts";
+import { decodeMedia, decodePlanes } from "../../../ffi/media.ts";
+import type { Tensor } from "../../../ffi/tensor.ts";
 import { type Fixture, fixtureInput } from "../fixture.ts";
 import type { AnswerOptions, Answers } from "../kind.ts";
-import { plainTensor } from "../safetensors.ts";
+import { type PlainTensor, plainTensor } from "../safetensors.ts";
 
 /** The formats that are decoded, as manifests call them. */
-const FORMATS: ReadonlySet<unknown> = new Set(["png", "apng", "gif", "webp"]);
+const FORMATS: ReadonlySet<unknown> = new Set(["png", "apng", "jpeg", "gif", "webp", "mp4", "y4m"]);
 
 /**
  * Decodes the fixture's file.
@@ -40,8 +41,22 @@ export async function answer(fixture: Fixture, options: AnswerOptions): Promise<
     return new Map([
       ["out/frames", plainTensor(decoded.shape, bytes)],
       ["out/delays_ms", plainTensor([delaysMs.length], Float32Array.from(delaysMs))],
+      ...fixture.wanted.includes("out/y") ? await planes(path, options) : [],
     ]);
   } finally {
     await Deno.remove(path);
+  }
+}
+
+async function planes(path: string, options: AnswerOptions): Promise<[string, PlainTensor][]> {
+  const { y, chroma } = await decodePlanes(path, { signal: options.signal });
+  const named: [string, Tensor][] = [["out/y", y]];
+  if (chroma !== undefined) named.push(["out/u", chroma[0]], ["out/v", chroma[1]]);
+  try {
+    return await Promise.all(
+      named.map(async ([name, plane]) => [name, plainTensor(plane.shape, Uint8Array.from(await plane.read()))]),
+    );
+  } finally {
+    for (const [, plane] of named) plane.dispose();
   }
 }

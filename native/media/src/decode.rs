@@ -15,10 +15,12 @@ pub enum Container {
     Jpeg,
     /// Y4M.
     Y4m,
+    /// MP4 and QuickTime.
+    Mp4,
 }
 
 impl Container {
-    /// In one word: `"png"`, `"gif"`, `"webp"`, `"jpeg"` or `"y4m"`.
+    /// In one word: `"png"`, `"gif"`, `"webp"`, `"jpeg"`, `"y4m"` or `"mp4"`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -27,6 +29,7 @@ impl Container {
             Self::WebP => "webp",
             Self::Jpeg => "jpeg",
             Self::Y4m => "y4m",
+            Self::Mp4 => "mp4",
         }
     }
 
@@ -43,6 +46,8 @@ impl Container {
             Some(Self::Jpeg)
         } else if bytes.starts_with(b"YUV4MPEG2 ") || bytes.starts_with(b"YUV4MPEG2\n") {
             Some(Self::Y4m)
+        } else if bytes.get(4..8) == Some(b"ftyp") {
+            Some(Self::Mp4)
         } else {
             None
         }

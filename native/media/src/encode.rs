@@ -3,7 +3,9 @@ use std::{
     path::Path,
 };
 
-use crate::{AtomicFile, Error, Frames, Progress, Result, Timing, gif_encode, png_encode, y4m};
+use crate::{
+    AtomicFile, Error, Frames, Progress, Result, Timing, gif_encode, mp4_encode, png_encode, webp_encode, y4m,
+};
 
 /// The formats that are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,11 +16,23 @@ pub enum Format {
     Png,
     /// Y4M, 4:4:4 in BT.601 of limited range; transparency becomes white.
     Y4m,
+    /// MP4 with H.264, High profile, 4:2:0 in BT.601 of limited range; transparency becomes white, an odd side one pixel
+    /// longer.
+    Mp4,
+    /// WebP, lossless, animated for more than one frame: exact.
+    WebP,
 }
 
 impl Format {
     /// The formats by the extensions of their files.
-    const NAMES: [(&str, Self); 4] = [("gif", Self::Gif), ("png", Self::Png), ("apng", Self::Png), ("y4m", Self::Y4m)];
+    const NAMES: [(&str, Self); 6] = [
+        ("gif", Self::Gif),
+        ("png", Self::Png),
+        ("apng", Self::Png),
+        ("mp4", Self::Mp4),
+        ("webp", Self::WebP),
+        ("y4m", Self::Y4m),
+    ];
 
     /// By the extension of a path, in any case.
     ///
@@ -51,6 +65,8 @@ pub fn encode(
         Format::Gif => gif_encode::encode(frames, timing, writer, progress),
         Format::Png => png_encode::encode(frames, timing, writer, progress),
         Format::Y4m => y4m::encode(frames, timing, writer, progress),
+        Format::Mp4 => mp4_encode::encode(frames, timing, writer, progress),
+        Format::WebP => webp_encode::encode(frames, timing, writer, progress),
     }
 }
 
@@ -70,6 +86,7 @@ pub fn save(frames: &Frames, format: Format, timing: &Timing, path: &Path, progr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Seconds;
 
     /// A square that moves over white, in more colours than a palette holds.
     fn moving(count: usize) -> Frames {
@@ -92,17 +109,62 @@ mod tests {
     }
 
     #[test]
-    fn png_comes_back_exactly() {
-        for count in [1, 2, 9] {
-            let frames = moving(count);
-            let back = written(&frames, Format::Png, &Timing::Fps(8.0));
-            assert_eq!(back.frames, frames.frames);
-            assert_eq!(back.delays_ms, if count == 1 { vec![0] } else { vec![125; count] });
+    fn png_and_webp_come_back_exactly() {
+        for format in [Format::Png, Format::WebP] {
+            for count in [1, 2, 9] {
+                let frames = moving(count);
+                let back = written(&frames, format, &Timing::Fps(8.0));
+                assert_eq!(back.frames, frames.frames);
+                assert_eq!(back.delays_ms, if count == 1 { vec![0] } else { vec![125; count] });
+            }
+            let mut glass = moving(3);
+            glass.frames[1].chunks_exact_mut(4).for_each(|p| p[3] = p[0]);
+            glass.alpha = true;
+            assert_eq!(written(&glass, format, &Timing::Fps(8.0)).frames, glass.frames);
         }
-        let mut glass = moving(3);
-        glass.frames[1].chunks_exact_mut(4).for_each(|p| p[3] = p[0]);
-        glass.alpha = true;
-        assert_eq!(written(&glass, Format::Png, &Timing::Fps(8.0)).frames, glass.frames);
+    }
+
+    #[test]
+    fn films_come_back_closely_with_their_exact_timing() {
+        let frames = moving(9);
+        let uneven: Vec<Seconds> = (1..=9).map(|i| Seconds::new(i * 1001, 30_000)).collect();
+        for (format, timing, ms) in [
+            (Format::Y4m, Timing::Fps(29.97), 1001.0 / 30.0),
+            (Format::Mp4, Timing::Fps(29.97), 1001.0 / 30.0),
+            (Format::Mp4, Timing::Fps(8.0), 125.0),
+            (Format::Mp4, Timing::Each(uneven), 0.0),
+        ] {
+            let mut bytes = Vec::new();
+            encode(&frames, format, &timing, &mut bytes, &|_, _| Ok(())).unwrap();
+            let mut index = 0;
+            let (mut wrong, mut all) = (0.0, 0.0);
+            crate::stream(&bytes, &mut |picture| {
+                let wanted = if ms > 0.0 { ms } else { (index + 1) as f64 * 1001.0 / 30.0 };
+                assert!((picture.duration.milliseconds() - wanted).abs() < 1e-9);
+                assert_eq!((picture.width, picture.height), (32, 24));
+                for (a, b) in picture.rgba.iter().zip(&frames.frames[index]) {
+                    wrong += f64::from(a.abs_diff(*b)).powi(2);
+                    all += 1.0;
+                }
+                index += 1;
+                Ok(true)
+            })
+            .unwrap();
+            assert_eq!(index, 9);
+            // 4:2:0 smears the colours of a picture as small as this one.
+            let most = if format == Format::Y4m { 1.5 } else { 16.0 };
+            assert!((wrong / all).sqrt() < most, "{format:?}: {}", (wrong / all).sqrt());
+        }
+        // An odd side becomes even.
+        let odd = Frames::from_rgb(5, 3, &[vec![90; 45]]).unwrap();
+        let back = written(&odd, Format::Mp4, &Timing::Fps(8.0));
+        assert_eq!((back.width, back.height), (6, 4));
+        assert!(back.frames[0].iter().all(|&v| v == 255 || v.abs_diff(90) < 4));
+        let wide = Frames::from_rgb(4098, 2, &[vec![90; 4098 * 6]]).unwrap();
+        assert!(matches!(
+            encode(&wide, Format::Mp4, &Timing::Fps(8.0), &mut Vec::new(), &|_, _| Ok(())),
+            Err(Error::Refused(_))
+        ));
     }
 
     #[test]
@@ -141,7 +203,7 @@ mod tests {
     fn stopped_saving_leaves_the_old_file() {
         let folder = std::env::temp_dir().join(format!("kinora-save-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        for name in ["a.gif", "a.png"] {
+        for name in ["a.gif", "a.png", "a.mp4", "a.webp", "a.y4m"] {
             let path = folder.join(name);
             std::fs::write(&path, "old").unwrap();
             let stop = |step: u32, _: u32| if step > 2 { Err(Error::Cancelled) } else { Ok(()) };
@@ -152,7 +214,7 @@ mod tests {
             let long = save(&moving(6), format, &Timing::Fps(8.0), &path, &|_, _| Ok(())).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().len(), long);
         }
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 5);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

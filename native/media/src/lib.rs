@@ -1,4 +1,4 @@
-//! Pictures and films in and out: PNG, APNG, GIF, WebP and Y4M; JPEG in.
+//! Pictures and films in and out: PNG, APNG, GIF, WebP, MP4 and Y4M; JPEG in.
 //!
 //! [`stream`] gives a file's frames one after the other (RGBA, composited to the full canvas, upright, with their exact
 //! durations), [`decode`] all of them as [`Frames`]; [`encode`] writes frames to any writer, and [`save`] to a path, under a temporary
@@ -17,9 +17,13 @@ mod fit;
 mod frames;
 mod gif_decode;
 mod gif_encode;
+mod h264;
 pub mod inspect;
 mod jpeg_decode;
 pub mod limits;
+mod mp4_decode;
+mod mp4_demux;
+mod mp4_encode;
 mod orientation;
 pub mod pack;
 mod palette;
@@ -31,6 +35,7 @@ pub mod store;
 mod stream;
 mod timing;
 mod webp_decode;
+mod webp_encode;
 mod y4m;
 mod yuv;
 
@@ -44,7 +49,7 @@ pub use frames::{Frames, over_white};
 pub use orientation::Orientation;
 pub use palette::Palette;
 pub use progress::Progress;
-pub use stream::{OnPicture, Picture, Seconds, stream};
+pub use stream::{OnPicture, Picture, Seconds, planes, stream};
 pub use timing::{Pace, Timing};
 pub use yuv::{Colours, Matrix, OnPlanes, Planes};
 

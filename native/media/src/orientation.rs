@@ -1,6 +1,6 @@
 //! EXIF orientation: where cameras write which side of a picture is up.
 
-use crate::Container;
+use crate::{Container, mp4_decode};
 
 /// How a stored picture is turned to be shown: 1..=8 as in EXIF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,16 +12,23 @@ const TAG: u16 = 0x0112;
 impl Orientation {
     /// Shown as it is stored.
     pub const UPRIGHT: Self = Self(1);
+    /// Turned to the right by a quarter.
+    pub const QUARTER_RIGHT: Self = Self(6);
+    /// Upside down.
+    pub const HALF: Self = Self(3);
+    /// Turned to the left by a quarter.
+    pub const QUARTER_LEFT: Self = Self(8);
 
-    /// Reads the orientation of a PNG (`eXIf`), JPEG (`APP1`) or WebP (`EXIF`) file; [`Orientation::UPRIGHT`] where there is
-    /// none, or none that makes sense.
+    /// Reads the orientation of a PNG (`eXIf`), JPEG (`APP1`), WebP (`EXIF`) or MP4 (`tkhd`) file; [`Orientation::UPRIGHT`] where
+    /// there is none, or none that makes sense.
     #[must_use]
     pub fn of(container: Container, bytes: &[u8]) -> Self {
         let exif = match container {
             Container::Png => png_exif(bytes),
             Container::Jpeg => jpeg_exif(bytes),
             Container::WebP => webp_exif(bytes),
-            _ => None,
+            Container::Mp4 => return mp4_decode::orientation(bytes),
+            Container::Gif | Container::Y4m => None,
         };
         exif.and_then(tiff_orientation).map_or(Self::UPRIGHT, Self)
     }

@@ -58,7 +58,8 @@ fn fractions(timing: &Timing, count: usize) -> Result<Vec<(u16, u16)>> {
     Ok(rounded.collect())
 }
 
-fn cut(rgba: &[u8], width: u32, rect: Rect, channels: usize) -> Vec<u8> {
+/// A rectangle of an RGBA frame, in so many of its channels.
+pub(crate) fn cut(rgba: &[u8], width: u32, rect: Rect, channels: usize) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(rect.width as usize * rect.height as usize * channels);
     for y in rect.y..rect.y + rect.height {
         let start = (y as usize * width as usize + rect.x as usize) * 4;

@@ -1,7 +1,8 @@
 //! Frames one after the other, as a viewer shows them: a film need not fit into memory whole.
 
 use crate::{
-    Container, Error, Result, gif_decode, jpeg_decode, orientation::Orientation, png_decode, webp_decode, y4m,
+    Container, Error, Result, gif_decode, jpeg_decode, mp4_decode, orientation::Orientation, png_decode, webp_decode,
+    y4m, yuv::OnPlanes,
 };
 
 /// A time in seconds as a fraction, which is how files give it.
@@ -54,7 +55,7 @@ pub type OnPicture<'a> = &'a mut dyn FnMut(Picture<'_>) -> Result<bool>;
 /// `on_picture` returns.
 pub fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
     let Some(container) = Container::of(bytes) else {
-        let what = if bytes.is_empty() { "it is empty" } else { "it is not a PNG, JPEG, GIF, WebP or Y4M file" };
+        let what = if bytes.is_empty() { "it is empty" } else { "it is not a PNG, JPEG, GIF, WebP, MP4 or Y4M file" };
         return Err(Error::bad("picture", what));
     };
     let orientation = Orientation::of(container, bytes);
@@ -72,5 +73,19 @@ pub fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
         Container::WebP => webp_decode::stream(bytes, &mut on_picture),
         Container::Jpeg => jpeg_decode::stream(bytes, &mut on_picture),
         Container::Y4m => y4m::stream(bytes, &mut on_picture),
+        Container::Mp4 => mp4_decode::stream(bytes, &mut on_picture),
+    }
+}
+
+/// The planes of each frame of an MP4 or Y4M file as they are stored, in 8 bits: neither turned nor converted.
+///
+/// # Errors
+/// As [`stream`]; [`Error::Unsupported`] for a format that has no planes.
+pub fn planes(bytes: &[u8], on_planes: OnPlanes<'_>) -> Result<()> {
+    match Container::of(bytes) {
+        Some(Container::Y4m) => y4m::planes(bytes, on_planes),
+        Some(Container::Mp4) => mp4_decode::planes(bytes, on_planes),
+        Some(_) => Err(Error::unsupported("media", "it has no planes; MP4 and Y4M have")),
+        None => Err(Error::bad("media", "it is not an MP4 or Y4M file")),
     }
 }

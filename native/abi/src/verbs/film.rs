@@ -15,7 +15,11 @@ use crate::memory;
 
 /// The verb of a name, if it is one of this file's.
 pub fn find(name: &str) -> Option<Verb> {
-    (name == "media.decode").then_some(decode as Verb)
+    Some(match name {
+        "media.decode" => decode,
+        "media.planes" => planes,
+        _ => return None,
+    })
 }
 
 /// The most numbers that one call decodes: 2 GiB.
@@ -244,6 +248,41 @@ fn reply(mut reel: Reel<'_>, container: Option<Container>) -> Result<Value, Refu
         "frames": reel.pictures,
         "placement": reel.placement.map(|p| json!({ "crop": rect(p.crop), "content": rect(p.content) })),
     }))
+}
+
+/// Luma and chroma as they are stored, in levels of 255: `y` of [F, H, W], `u` and `v` null in a grey film.
+fn planes(context: &Context, request: &Value) -> Result<Value, Refusal> {
+    let path = fields(request, &["path"])?.path("path")?;
+    let found = inspect::structure(&path)?;
+    let most = u64::from(found.width) * u64::from(found.height) * 3;
+    if most.checked_mul(found.frames).is_none_or(|all| all > MOST_NUMBERS) {
+        return Err(Refusal::new(format!("{}: {}", path.display(), too_much(found.frames))));
+    }
+    let mut all = [const { Vec::new() }; 3];
+    let (mut frames, mut sides) = (0, None);
+    kinora_media::planes(&kinora_media::read(&path)?, &mut |planes, _, _| {
+        context.check_cancelled().map_err(|_| Error::Cancelled)?;
+        let now = (planes.width, planes.height, planes.chroma_width, planes.chroma_height);
+        if *sides.get_or_insert(now) != now {
+            return Err(Error::Refused("its frames are not of one size".into()));
+        }
+        for (all, plane) in all.iter_mut().zip([&planes.y, &planes.u, &planes.v]) {
+            all.extend(plane.iter().map(|&level| f32::from(level)));
+        }
+        frames += 1;
+        Ok(true)
+    })
+    .map_err(|error| error.of(&path))?;
+    let Some((width, height, chroma_width, chroma_height)) = sides else {
+        return Err(Refusal::bad_file("the file holds no picture"));
+    };
+    let [y, u, v] = all;
+    let chroma = |plane: Vec<f32>| match plane.is_empty() {
+        true => Ok(Value::Null),
+        false => Ok::<_, Refusal>(made(plane, &[frames, chroma_height, chroma_width])?["tensor"].take()),
+    };
+    let y = made(y, &[frames, height, width])?["tensor"].take();
+    Ok(json!({ "y": y, "u": chroma(u)?, "v": chroma(v)? }))
 }
 
 fn paths(f: &Fields) -> Result<Vec<PathBuf>, Refusal> {

@@ -2,7 +2,8 @@
 //!
 //! Each format is walked by its chunks, boxes or markers, a few bytes at a time: every size is compared with what is left
 //! of the file or of what contains it. Only then are pixels decoded, a frame at a time, as long as there are not too many
-//! of them; a larger picture is known by its structure alone. MP4 and Y4M are only walked.
+//! of them; a larger picture is known by its structure alone. Y4M is only walked: its pixels are
+//! stored as they are.
 
 mod gif;
 mod jpeg;
@@ -88,7 +89,7 @@ fn format_of(start: &[u8]) -> Option<(Walk, Option<Decode>)> {
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => (gif::walk, Some(gif::decode)),
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => (webp::walk, Some(webp::decode)),
         [0xff, 0xd8, 0xff, ..] => (jpeg::walk, Some(jpeg::decode)),
-        [_, _, _, _, b'f', b't', b'y', b'p', ..] => (mp4::walk, None),
+        [_, _, _, _, b'f', b't', b'y', b'p', ..] => (mp4::walk, Some(mp4::decode)),
         _ if start.starts_with(b"YUV4MPEG2 ") || start.starts_with(b"YUV4MPEG2\n") => (y4m::walk, None),
         _ => return None,
     })
