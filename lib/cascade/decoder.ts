@@ -9,7 +9,7 @@ import { frameNoise } from "../diffusion/frame_noise.ts";
 import { guidanceRuns, guided, repeatBatch } from "../diffusion/guidance.ts";
 import { finish, sampling, type SamplingStep } from "../diffusion/sample.ts";
 import type { Transition } from "../diffusion/timesteps.ts";
-import { averagedParts, frameParts, turned } from "./frame_parts.ts";
+import { averagedParts, frameParts, noiseFrames, turned } from "./frame_parts.ts";
 import type { DecoderSettings, FpsSettings } from "./model_index.ts";
 import {
   checkSeeds,
@@ -31,7 +31,7 @@ export const COLOURS = 3;
 export interface DecoderOptions extends FrameStageOptions {
   /**
    * Number of frames, 1 to 1,024; by default what the settings say (16). 1 makes a still picture; more than the settings
-   * say are made in overlapping parts.
+   * say are made in overlapping parts, from noise that comes again.
    */
   readonly frames?: number | undefined;
   /** Frames a second that the video is made for, 1 to 30; by default what the settings say. */
@@ -94,9 +94,17 @@ export class Decoder extends NetworkStage<DecoderSettings> {
     const guidance = options.guidance ?? this.settings.guidance;
     const fps = trainedFps(options.fps ?? this.settings.fps, this.settings.fps_range);
     const shape = [batch, frames, this.settings.size, this.settings.size, COLOURS];
+    const length = Math.max(2, this.settings.frames);
+    const numbers = frames > length ? noiseFrames(frames, length) : undefined;
     const noise = (step: number): Promise<Tensor> =>
-      frameNoise({ shape, seeds, stream: noiseStream("decoder", step), common: options.commonNoise });
-    const parts = frameParts(frames, { length: Math.max(2, this.settings.frames), loop, travel });
+      frameNoise({
+        shape,
+        seeds,
+        stream: noiseStream("decoder", step),
+        frames: numbers,
+        common: options.commonNoise,
+      });
+    const parts = frameParts(frames, { length, loop, travel });
     const conditions: Tensor[] = [];
     try {
       for (const { place } of travel ? parts : parts.slice(0, 1)) {

@@ -63,6 +63,32 @@ export function frameParts(frames: number, options: FramePartOptions): FramePart
 }
 
 /**
+ * Which noise each frame of a long video starts from, as the number of the frame whose own it is: beyond the network's length
+ * that of earlier frames comes again in another order, so that every part starts from the same noise and shows the same thing
+ * (FreeNoise, Qiu et al. 2023, 3.2).
+ *
+ * @param frames Frames of the video.
+ * @param length Frames that the network sees at once.
+ * @returns A number from 0 to `length - 1` for each frame; the first `length` frames have their own.
+ */
+export function noiseFrames(frames: number, length: number): number[] {
+  const half = Math.max(1, length >> 1);
+  return Array.from({ length: frames }, (_, frame) => {
+    if (frame < length) return frame;
+    const [block, place] = [Math.floor(frame / half), frame % half];
+    // Every other block has the noise of the first half: parts start at blocks, and see one of each kind.
+    return block % 2 * half + (place * coprime(half) + 3 * block) % half;
+  });
+}
+
+/** A step that comes to every place of a row, in an order that looks shuffled. */
+function coprime(count: number): number {
+  const divisor = (a: number, b: number): number => b === 0 ? a : divisor(b, a % b);
+  for (let step = Math.round(count * 0.618); step > 1; step--) if (divisor(step, count) === 1) return step;
+  return 1;
+}
+
+/**
  * A part turned round a loop, so that the seam of its frames lies somewhere else at every step.
  *
  * @param part A part that sees all frames of a loop.

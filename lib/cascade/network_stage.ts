@@ -42,7 +42,8 @@ export interface SamplingChoices {
    */
   readonly threshold?: number | undefined;
   /**
-   * The share of the noise's variance that all frames have in common, 0 to 1 (Ge et al. 2023).
+   * The share of the noise's variance that all frames have in common, 0 to 1 (Ge et al. 2023). Networks that were trained
+   * with independent noise bear but little of it.
    *
    * @default {0}
    */

@@ -63,7 +63,7 @@ export const SAMPLING_OPTIONS = {
     value: "X",
     least: 0,
     most: 1,
-    help: "the share of noise that all frames have in common; default 0",
+    help: "the share of noise that all frames have in common; default 0, with which models are trained",
   },
 } as const satisfies Options;
 

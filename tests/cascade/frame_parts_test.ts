@@ -2,7 +2,14 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import { Tensor } from "../../ffi/tensor.ts";
-import { averagedParts, type FramePart, frameParts, turned, wayOf } from "../../lib/cascade/frame_parts.ts";
+import {
+  averagedParts,
+  type FramePart,
+  frameParts,
+  noiseFrames,
+  turned,
+  wayOf,
+} from "../../lib/cascade/frame_parts.ts";
 
 await libraryInfo();
 
@@ -27,6 +34,20 @@ Deno.test("up to the network's length there is one part, beyond it parts overlap
       }
     }
   }
+});
+
+Deno.test("every part of a long video starts from the same noise, in another order", () => {
+  for (const length of [2, 4, 6, 16, 24]) {
+    const frames = 5 * length;
+    const numbers = noiseFrames(frames, length);
+    assertEquals(numbers.slice(0, length), Array.from({ length }, (_, frame) => frame));
+    for (const part of frameParts(frames, { length, loop: false, travel: false })) {
+      const own = part.frames.map((frame) => numbers[frame] ?? -1);
+      assertEquals(own.toSorted((a, b) => a - b), numbers.slice(0, length), `${length}`);
+      if (length > 6 && part.frames[0] !== 0) assert(own.some((number, at) => number !== own[0] as number + at));
+    }
+  }
+  assertEquals(noiseFrames(3, 16), [0, 1, 2]);
 });
 
 Deno.test("round a loop the last parts go on at the start", () => {
