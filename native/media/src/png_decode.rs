@@ -90,3 +90,51 @@ fn spread(bytes: &[u8], colour: ColorType) -> Result<Vec<u8>> {
         ColorType::Indexed => return Err(Error::bad(FORMAT, "its palette is missing")),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use png::Encoder;
+
+    use super::*;
+
+    fn pixels(
+        colour: ColorType,
+        depth: BitDepth,
+        data: &[u8],
+        more: impl FnOnce(&mut Encoder<'_, &mut Vec<u8>>),
+    ) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = Encoder::new(&mut file, 3, 1);
+        encoder.set_color(colour);
+        encoder.set_depth(depth);
+        more(&mut encoder);
+        encoder.write_header().unwrap().write_image_data(data).unwrap();
+        let mut rgba = Vec::new();
+        stream(&file, &mut |picture| {
+            rgba.extend_from_slice(picture.rgba);
+            Ok(true)
+        })
+        .unwrap();
+        rgba
+    }
+
+    #[test]
+    fn every_depth_becomes_8_bits_to_the_nearest() {
+        let plain = |_: &mut Encoder<'_, &mut Vec<u8>>| {};
+        // 128, 129 and 65,406 of 65,535 are 0.498, 0.502 and 254.498 of 255.
+        let deep: Vec<u8> = [128u16, 129, 65_406].iter().flat_map(|v| v.to_be_bytes()).collect();
+        let grey = pixels(ColorType::Grayscale, BitDepth::Sixteen, &deep, plain);
+        assert_eq!(grey, [0, 0, 0, 255, 1, 1, 1, 255, 254, 254, 254, 255]);
+        let key = |encoder: &mut Encoder<'_, &mut Vec<u8>>| encoder.set_trns(129u16.to_be_bytes().to_vec());
+        // The transparent grey is compared in all 16 bits.
+        assert_eq!(pixels(ColorType::Grayscale, BitDepth::Sixteen, &deep, key)[7], 0);
+        let two = pixels(ColorType::Grayscale, BitDepth::Two, &[0b0001_1100], plain);
+        assert_eq!([two[0], two[4], two[8]], [0, 85, 255]);
+        let palette = |encoder: &mut Encoder<'_, &mut Vec<u8>>| {
+            encoder.set_palette(vec![1, 2, 3, 4, 5, 6]);
+            encoder.set_trns(vec![9]);
+        };
+        let indexed = pixels(ColorType::Indexed, BitDepth::One, &[0b0110_0000], palette);
+        assert_eq!(indexed, [1, 2, 3, 9, 4, 5, 6, 255, 4, 5, 6, 255]);
+    }
+}

@@ -151,13 +151,13 @@ fn check_canvas(format: &'static str, width: u32, height: u32, frames: u64) -> R
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Cursor;
 
     use super::*;
     use crate::{Format, Frames, Timing};
 
-    pub(super) fn inspect_bytes(bytes: &[u8]) -> Result<Inspected> {
+    pub(crate) fn inspect_bytes(bytes: &[u8]) -> Result<Inspected> {
         let length = bytes.len() as u64;
         inspect_source(Source::new(Box::new(Cursor::new(bytes.to_vec())), length), length, Some(&|| Ok(())))
     }

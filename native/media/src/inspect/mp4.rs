@@ -14,6 +14,8 @@ const MOST_BOXES: u32 = 1 << 20;
 #[derive(Default)]
 struct Track {
     video: bool,
+    /// The number that fragments call it by.
+    id: u32,
     codec: Option<[u8; 4]>,
     width: u32,
     height: u32,
@@ -32,7 +34,10 @@ struct Found {
     boxes: u32,
     movie: bool,
     data: bool,
-    fragments: u64,
+    /// Whether the film is in fragments, and the tracks' numbers and samples in them.
+    fragmented: bool,
+    fragment: u32,
+    samples: Vec<(u32, u64)>,
     tracks: Vec<Track>,
 }
 
@@ -46,13 +51,15 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
     let Some(track) = found.tracks.iter().find(|track| track.video) else {
         return Err(source.bad("the box moov has no video track"));
     };
+    // Where a film is in fragments, the tables may be empty.
+    let whole = !found.fragmented;
     let missing = [
         ("mdhd", track.timescale == 0),
         ("stsd", track.codec.is_none()),
         ("stts", track.timed.is_none()),
-        ("stsc", !track.chunked),
+        ("stsc", whole && !track.chunked),
         ("stsz", track.sized.is_none()),
-        ("stco", !track.placed),
+        ("stco", whole && !track.placed),
     ];
     if let Some((name, _)) = missing.iter().find(|(_, missing)| *missing) {
         return Err(source.bad(format_args!("the box {name} of the video track is missing or empty")));
@@ -61,7 +68,9 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
     if timed != sized {
         return Err(source.bad(format_args!("the box stts has {timed} samples, the box stsz {sized}")));
     }
-    if found.fragments == 0 && sized == 0 {
+    let own = found.samples.iter().filter(|(id, _)| *id == track.id);
+    let frames = own.fold(sized, |sum, (_, samples)| sum.saturating_add(*samples));
+    if frames == 0 {
         return Err(source.bad("the box stsz has no sample"));
     }
     if !found.data {
@@ -73,8 +82,9 @@ pub(super) fn walk(source: &mut Source) -> Result<Walked> {
         format: "mp4",
         width: track.width,
         height: track.height,
-        frames: sized,
-        duration_ms: Some(duration),
+        frames,
+        // Fragments have their durations in them, and the index may say nothing.
+        duration_ms: (whole || duration > 0.0).then_some(duration),
         codec: track.codec.map(|codec| codec.escape_ascii().to_string()),
     })
 }
@@ -121,7 +131,28 @@ fn contents(source: &mut Source, found: &mut Found, depth: u32, name: [u8; 4], w
             return boxes(source, found, depth + 1);
         }
         (b"mdat", 0) => found.data = true,
-        (b"moof", 0) => found.fragments += 1,
+        (b"moof", 0) => {
+            found.fragmented = true;
+            return boxes(source, found, depth + 1);
+        }
+        (b"traf", 1) => {
+            found.fragment = 0;
+            return boxes(source, found, depth + 1);
+        }
+        (b"tfhd", 2) => {
+            source.skip(4, what)?;
+            found.fragment = source.u32(what)?;
+        }
+        (b"trun", 2) => {
+            source.skip(4, what)?;
+            let samples = u64::from(source.u32(what)?);
+            let (id, room) = (found.fragment, found.samples.len() < found.tracks.len());
+            match found.samples.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, sum)) => *sum = sum.saturating_add(samples),
+                None if room => found.samples.push((id, samples)),
+                None => {}
+            }
+        }
         (b"trak", 1) => {
             found.tracks.push(Track::default());
             return boxes(source, found, depth + 1);
@@ -132,6 +163,11 @@ fn contents(source: &mut Source, found: &mut Found, depth: u32, name: [u8; 4], w
     let length = source.length();
     let Some(track) = found.tracks.last_mut() else { return Ok(()) };
     match (&name, depth) {
+        (b"tkhd", 2) => {
+            let version = source.u8(what)?;
+            source.skip(if version == 1 { 19 } else { 11 }, what)?;
+            track.id = source.u32(what)?;
+        }
         (b"mdhd", 3) => {
             let version = source.u8(what)?;
             source.skip(if version == 1 { 19 } else { 11 }, what)?;
