@@ -15,9 +15,7 @@ export const VIDEO_OPTIONS = {
   out: {
     type: "text",
     value: "FILE",
-    help:
-      "where to write: .gif, .png (animated), .webp, .mp4, .y4m, .sheet.png (a contact sheet), or a folder of PNG " +
-      "with / at its end; default the input's name",
+    help: "where to write: .gif, .png, .webp, .mp4, .y4m, .sheet.png, or folder/ for PNG; default the input's name",
   },
   seed: {
     type: "whole",
