@@ -95,6 +95,8 @@ function problems(made: Notebook, committed: Notebook | undefined): string[] {
     }
     for (const { data, output_type } of cell.outputs ?? []) {
       if (output_type === "error") found.push(`${where} fails`);
+      // The kernel may lose a cell's value, or show it under another cell.
+      if (output_type === "execute_result") found.push(`${where} ends with a value: end it with await show(value)`);
       for (const problem of formProblems(data ?? {})) found.push(`${where}: ${problem}`);
     }
   }
