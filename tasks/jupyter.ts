@@ -11,10 +11,19 @@ export const GET_NBCLIENT = "no Python with nbclient (apt-get install python3-nb
 export async function findJupyterPython(): Promise<string | undefined> {
   const given = Deno.env.get("KINORA_PYTHON");
   for (const python of given ? [given] : ["python3", "/usr/bin/python3"]) {
-    const probe = new Deno.Command(python, { args: ["-c", "import nbclient"], stdout: "null", stderr: "null" });
-    if (await probe.output().then(({ success }) => success, () => false)) return python;
+    if (await hasNbclient(python)) return python;
   }
   return undefined;
+}
+
+async function hasNbclient(python: string): Promise<boolean> {
+  try {
+    const probe = new Deno.Command(python, { args: ["-c", "import nbclient"], stdout: "null", stderr: "null" });
+    return (await probe.output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
 }
 
 /**
