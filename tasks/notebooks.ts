@@ -13,6 +13,7 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
+import { findJupyterPython, GET_NBCLIENT, makeJupyterPath } from "./jupyter.ts";
 
 /** Seconds that a cell may take. */
 const CELL_SECONDS = 600;
@@ -94,6 +95,8 @@ function problems(made: Notebook, committed: Notebook | undefined): string[] {
     }
     for (const { data, output_type } of cell.outputs ?? []) {
       if (output_type === "error") found.push(`${where} fails`);
+      // The kernel may lose a cell's value, or show it under another cell.
+      if (output_type === "execute_result") found.push(`${where} ends with a value: end it with await show(value)`);
       for (const problem of formProblems(data ?? {})) found.push(`${where}: ${problem}`);
     }
   }
@@ -119,16 +122,6 @@ function formProblems(data: Readonly<Record<string, unknown>>): string[] {
     }
   }
   return found;
-}
-
-/** A Python that has nbclient, and where Deno's kernel is installed for it. */
-async function findPython(): Promise<string | undefined> {
-  const given = Deno.env.get("KINORA_PYTHON");
-  for (const python of given ? [given] : ["python3", "/usr/bin/python3"]) {
-    const probe = new Deno.Command(python, { args: ["-c", "import nbclient"], stdout: "null", stderr: "null" });
-    if (await probe.output().then(({ success }) => success, () => false)) return python;
-  }
-  return undefined;
 }
 
 /** Executes one notebook, and says what came of it in a line. */
@@ -166,25 +159,18 @@ if (names.length === 0) {
 }
 let ok = await checkCells(names);
 console.log(`types and lints: ${ok ? "ok" : "wrong"}`);
-const python = Deno.args.includes("--no-run") ? undefined : await findPython();
+const python = Deno.args.includes("--no-run") ? undefined : await findJupyterPython();
 if (python !== undefined) {
-  const jupyter = await Deno.makeTempDir({ prefix: "kinora-notebooks-" });
+  const jupyter = await makeJupyterPath();
   try {
-    // A kernel of its own, so that the user's Jupyter stays as it is.
-    const kernel = `${jupyter}/kernels/deno`;
-    await Deno.mkdir(kernel, { recursive: true });
-    const argv = [Deno.execPath(), "jupyter", "--kernel", "--conn", "{connection_file}"];
-    const spec = { argv, display_name: "Deno", language: "typescript" };
-    await Deno.writeTextFile(`${kernel}/kernel.json`, JSON.stringify(spec));
     for (const name of names) ok = await execute(name, python, jupyter, Deno.args.includes("--write")) && ok;
   } finally {
     await Deno.remove(jupyter, { recursive: true });
   }
 } else if (!Deno.args.includes("--no-run")) {
-  const why = "no Python with nbclient (apt-get install python3-nbclient, or set KINORA_PYTHON)";
   if (Deno.env.get("KINORA_REQUIRE_ALL") === "1") {
-    console.error(`The notebooks cannot be executed: ${why}`);
+    console.error(`The notebooks cannot be executed: ${GET_NBCLIENT}`);
     ok = false;
-  } else console.error(`skipped: executing the notebooks, ${why}`);
+  } else console.error(`skipped: executing the notebooks, ${GET_NBCLIENT}`);
 }
 Deno.exit(ok ? 0 : 1);

@@ -53,7 +53,7 @@ export interface LiveTarget {
 export interface LiveOptions<T> {
   /** Stops the work. */
   readonly signal?: AbortSignal | undefined;
-  /** What stands for the line when the work is done, above the seconds it took. */
+  /** What stands in the preview's place when the work is done, above the seconds it took; by default nothing. */
   readonly result?: ((value: T) => Displayable | undefined) | undefined;
   /** Where the line is drawn; by default under the notebook's cell, and nowhere outside a notebook. */
   readonly target?: LiveTarget | undefined;
@@ -142,7 +142,8 @@ class Line {
     const laps = this.#laps.length < 2 ? "" : ` (${this.#laps.join(", ")})`;
     const text = how === "done" ? `done in ${seconds}${laps}` : `${how}${at} after ${seconds}`;
     await this.#target.sleep(Math.max(0, UPDATE_MS - (now - this.#drawn)));
-    if (result !== undefined) this.#image = "";
+    // What was made is shown by whoever has it; of what was not, the preview is all there is.
+    if (how === "done") this.#image = "";
     await this.#draw(text, escapeHtml(`${this.#label}: ${text}`), result);
     await this.#target.sleep(100);
   }
@@ -167,7 +168,8 @@ class Line {
 
 async function previewHtml(preview: Pick<Video, "tensor" | "fps">, label: string): Promise<string> {
   using small = await smallFrames(preview, PREVIEW_SIDE);
-  const width = shownWidth(small.tensor.shape[2] ?? PREVIEW_SIDE);
+  const [, height = PREVIEW_SIDE, side = PREVIEW_SIDE] = small.tensor.shape;
+  const width = shownWidth(side, height);
   return imageHtml("image/png", await videoPng(small), { alt: `${label}, so far`, width });
 }
 

@@ -57,10 +57,11 @@ export class Table {
         }).join("")
       }</tr>`
     );
-    const caption = this.caption === undefined ? "" : `<caption>${escapeHtml(this.caption)}</caption>`;
+    // Not a <caption>, which would be broken to the width of a narrow table.
+    const caption = this.caption === undefined ? "" : `<div><b>${escapeHtml(this.caption)}</b></div>`;
     return {
       "text/plain": this.toString(),
-      "text/html": `<table>${caption}<thead><tr>${head}</tr></thead><tbody>${body.join("")}</tbody></table>`,
+      "text/html": `${caption}<table><thead><tr>${head}</tr></thead><tbody>${body.join("")}</tbody></table>`,
     };
   }
 }

@@ -13,14 +13,20 @@ export const MOST_INLINE = 4_000_000;
 /** Bytes of pixels above which it is not tried: PNG does not make our pictures ten times smaller. */
 const MOST_TRIED = 10 * MOST_INLINE;
 
-/** Bytes up to which the animation is put there as `image/png` too; above, the first frame stands for it there. */
+/** Bytes up to which it is put there as `image/png` too; above, its first frame stands for it there, made small. */
 const MOST_TWICE = 64_000;
 
-/** Pixels that small pictures are enlarged to at least, by a whole number. */
-const LEAST_SHOWN = 192;
+/** Pixels that small pictures are enlarged to at least, by a whole number: their larger side, and of strips the smaller. */
+const [LEAST_SHOWN, LEAST_STRIP] = [192, 64];
+
+/** The larger side of such a frame, in pixels. */
+const STILL_SIDE = 256;
+
+/** Pixels that strips are not enlarged beyond. */
+const MOST_STRIP = 800;
 
 /** What of a video is encoded. */
-type Frames = Pick<Video, "tensor" | "fps">;
+type Frames = Pick<Video, "tensor" | "fps"> & Partial<Pick<Video, "durations">>;
 
 /**
  * Encodes frames as PNG, animated where there are several.
@@ -31,16 +37,25 @@ type Frames = Pick<Video, "tensor" | "fps">;
 export async function videoPng(video: Frames, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>> {
   const path = await Deno.makeTempFile({ prefix: "kinora-", suffix: ".png" });
   try {
-    await encodeMedia(video.tensor, path, { fps: video.fps, signal });
+    const { durations, fps } = video;
+    await encodeMedia(video.tensor, path, { ...durations === undefined ? { fps } : { durations }, signal });
     return await Deno.readFile(path);
   } finally {
     await Deno.remove(path);
   }
 }
 
-/** How wide a picture is shown: pictures of 64 pixels would be stamps. */
-export function shownWidth(width: number): number {
-  return width >= LEAST_SHOWN ? width : width * Math.ceil(LEAST_SHOWN / width);
+/**
+ * How wide a picture is shown: pictures of 64 pixels would be stamps, and sheets of small frames threads.
+ *
+ * @param width Its width in pixels.
+ * @param height Its height.
+ */
+export function shownWidth(width: number, height: number): number {
+  let scale = Math.max(1, Math.ceil(LEAST_SHOWN / Math.max(width, height)));
+  const [long, short] = [Math.max(width, height), Math.min(width, height)];
+  while (short * scale < LEAST_STRIP && long * (scale + 1) <= MOST_STRIP) scale++;
+  return width * scale;
 }
 
 /**
@@ -75,7 +90,7 @@ export async function videoBundle(video: Video): Promise<MediaBundle> {
   const text = video.toString();
   const tried = video.frames * video.height * video.width * 3 <= MOST_TRIED;
   let bytes = tried ? await videoPng(video) : new Uint8Array();
-  let [note, width] = ["", shownWidth(video.width)];
+  let [note, width] = ["", shownWidth(video.width, video.height)];
   if (!tried || bytes.length > MOST_INLINE) {
     using sheet = await video.contactSheet();
     using small = await smallFrames(sheet, 1024);
@@ -83,15 +98,18 @@ export async function videoBundle(video: Video): Promise<MediaBundle> {
     width = small.tensor.shape[2] ?? 0;
     note = `Its frames side by side: moving, it is too large for a notebook; video.save("name.gif") writes it`;
   }
-  let still = bytes;
-  if (note === "" && bytes.length > MOST_TWICE && video.frames > 1) {
-    using first = await video.tensor.gather(0, [0]);
-    still = await videoPng({ tensor: first, fps: video.fps });
-  }
+  const still = bytes.length > MOST_TWICE ? await stillPng(video) : bytes;
   return {
     "text/plain": note === "" ? text : `${text}. ${note}`,
     "text/html": imageHtml("image/png", bytes, { alt: text, width }) +
       (note === "" ? "" : `<p>${escapeHtml(`${text}. ${note}`)}</p>`),
     "image/png": still.toBase64(),
   };
+}
+
+/** The first frame, made small. */
+async function stillPng(video: Frames): Promise<Uint8Array<ArrayBuffer>> {
+  using first = await video.tensor.gather(0, [0]);
+  using small = await smallFrames({ tensor: first, fps: video.fps }, STILL_SIDE);
+  return await videoPng(small);
 }

@@ -72,7 +72,13 @@ Deno.test("a video above the cap is a contact sheet that says how to save it", a
 });
 
 Deno.test("pictures are enlarged by whole numbers", () => {
-  assertEquals([8, 64, 100, 192, 256].map(shownWidth), [192, 192, 200, 192, 256]);
+  assertEquals([8, 64, 100, 192, 256].map((side) => shownWidth(side, side)), [192, 192, 200, 192, 256]);
+  // Sheets: nine frames of 11 pixels, eight of 64, and one that is wide already.
+  assertEquals([[99, 11], [512, 128], [1024, 16]].map(([width = 0, height = 0]) => shownWidth(width, height)), [
+    594,
+    512,
+    1024,
+  ]);
 });
 
 Deno.test("videos stand beside each other with their names escaped", async () => {
@@ -127,7 +133,7 @@ Deno.test("a table has the columns of all rows, numbers with 4 digits at the rig
   const table = new Table([{ name: "a<b", psnr: 23.45678 }, { name: "c", seeds: 3 }], "Measures");
   assertEquals(table.toString(), "Measures\nname  psnr   seeds\na<b   23.46\nc                3");
   const html = table[DISPLAY]()["text/html"];
-  assertStringIncludes(html, "<caption>Measures</caption>");
+  assertStringIncludes(html, "<div><b>Measures</b></div><table>");
   assertStringIncludes(html, '<td style="text-align:left">a&lt;b</td><td style="text-align:right">23.46</td>');
 });
 
