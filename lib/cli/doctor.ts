@@ -11,6 +11,7 @@ import { type ModelIndex, readModelIndex } from "../cascade/model_index.ts";
 import { NETWORK_CLASSES } from "../cascade/network_classes.ts";
 import { VERSION } from "../version.ts";
 import type { Command } from "./command.ts";
+import { type DeviceReport, deviceReport } from "./graphics_card.ts";
 import { helpText, type Options, parseOptions } from "./options.ts";
 
 const OPTIONS = {
@@ -46,8 +47,8 @@ export const command: Command = {
   help: helpText({
     usage: "doctor [OPTION]...",
     about:
-      "Says what this machine can do: Deno, the native library and its arithmetic, memory, and the models found with\n" +
-      "their sizes and SHA-256. Exit code 1 when something is wrong.",
+      "Says what this machine can do: Deno, memory, what is computed on and why, the native library and its arithmetic,\n" +
+      "and the models found with their sizes and SHA-256. Exit code 1 when something is wrong.",
     options: OPTIONS,
   }),
   async run(args, io): Promise<number> {
@@ -68,6 +69,7 @@ export const command: Command = {
       arch: Deno.build.arch,
       cores: navigator.hardwareConcurrency,
       memory: await memory(),
+      device: await deviceReport(),
       library,
       model,
     };
@@ -118,6 +120,7 @@ function lines(report: {
   readonly arch: string;
   readonly cores: number;
   readonly memory: number | null;
+  readonly device: DeviceReport;
   readonly library: LibraryReport;
   readonly model: ModelReport;
 }): string[] {
@@ -127,6 +130,7 @@ function lines(report: {
     `kinora   ${report.kinora}`,
     `Deno     ${report.deno}`,
     `machine  ${report.os} ${report.arch}, ${report.cores} cores${memory}`,
+    `device   ${report.device.chosen} (${report.device.reason})`,
     ..."problem" in library ? [`library  ${library.problem}`] : [
       `library  ${library.path} (version ${library.version}, ABI ${library.abi})`,
       `         ${library.isa}, ${library.threads} threads, bf16 ${library.fastBf16 ? "fast" : "slow: f32 is used"}`,
