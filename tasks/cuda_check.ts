@@ -226,6 +226,7 @@ async function host(toolkit: Toolkit): Promise<void> {
   await kernels("the shim, under AddressSanitizer", address, ["shim"]);
   await kernels("the shim, under ThreadSanitizer", thread, ["shim"]);
   await kernels("a result that is changed", address, ["every", "result"]);
+  await kernels("16 bytes less of shared memory", address, ["every", "shared"]);
   const sites = await Deno.makeTempFile();
   try {
     await Deno.writeTextFile(sites, (await run(address, ["sites"])).out);

@@ -44,8 +44,8 @@ pub struct AttentionTensors {
     pub lse: Address,
 }
 
-/// Keys in shared memory at a time.
-const KEYS: usize = 32;
+/// Keys, or queries, in shared memory at a time, at most.
+const TOGETHER: usize = 32;
 
 impl Attention {
     /// The kernel's head size: 32, 64 or 128.
@@ -61,6 +61,12 @@ impl Attention {
     /// Tokens of a block: 16 channels are a thread's, 128 threads a block.
     fn together(&self) -> usize {
         128 / (self.width() / 16)
+    }
+
+    /// Bytes of a tile's keys and values.
+    fn shared(&self) -> usize {
+        let context = if self.contexts == 0 { 0 } else { self.context_length };
+        2 * (context + self.tokens).min(TOGETHER) * self.width() * 4
     }
 
     fn shape(&self) -> Vec<Argument> {
@@ -90,7 +96,7 @@ impl Attention {
         self.launch(
             self.name("attention"),
             [self.sequences, self.heads, self.tokens.div_ceil(self.together())],
-            2 * KEYS * self.width() * 4,
+            self.shared(),
             arguments![t.qkv, t.context, t.bias, t.key_mask, t.y, t.lse],
         )
     }
@@ -100,7 +106,7 @@ impl Attention {
         self.launch(
             self.name("attention_dq"),
             [self.sequences, self.heads, self.tokens.div_ceil(self.together())],
-            2 * KEYS * self.width() * 4,
+            self.shared(),
             arguments![t.qkv, t.context, t.bias, t.key_mask, t.y, dy, t.lse, delta, dqkv],
         )
     }
@@ -120,7 +126,7 @@ impl Attention {
         self.launch(
             self.name("attention_dkv"),
             [runs, self.heads, keys.div_ceil(self.together())],
-            (2 * KEYS * self.width() + 2 * KEYS) * 4,
+            (2 * self.width() + 2) * self.tokens.min(TOGETHER) * 4,
             arguments![t.qkv, t.context, t.bias, t.key_mask, dy, t.lse, delta, dqkv, dcontext, of_context],
         )
     }

@@ -33,6 +33,8 @@ impl GroupNorm {
     fn launch(&self, what: &str, buffers: usize, mut arguments: Vec<Argument>) -> Launch {
         let together = self.together();
         let wide = together * (self.channels / self.groups);
+        // Threads lie side by side over the channels, and in lines over the pixels.
+        let lines = 256 / wide.next_power_of_two().min(256);
         arguments.extend(arguments![
             self.pixels,
             self.images,
@@ -47,7 +49,7 @@ impl GroupNorm {
             format!("{what}_{}", self.element.stored()),
             [self.images, self.groups.div_ceil(together), 1],
             256,
-            (buffers * wide.max(256) + 2 * together) * 4,
+            (buffers * lines * wide + 2 * together) * 4,
             arguments,
         )
     }

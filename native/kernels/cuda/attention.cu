@@ -75,18 +75,19 @@ template <typename T> __device__ __forceinline__ bool vectors_fit(int size) { re
 #define ATTENTION_SHAPE                                                                                               \
   { sequences, tokens, heads, size, sequence_stride, token_stride, context_length, sequences_per_context, causal, scale }
 
-// grid (sequences, heads, ceil(tokens / queries)) with queries = 128 / (D / 16), 128 threads, 2 * 32 * D * 4 bytes.
+// grid (sequences, heads, ceil(tokens / queries)) with queries = 128 / (D / 16), 128 threads, 2 * min(32, keys) * D * 4
+// bytes.
 template <typename T, int D>
 __device__ __forceinline__ void attention_forward(const T *__restrict__ qkv, const T *__restrict__ context,
                                                   const float *__restrict__ bias, const float *__restrict__ key_mask,
                                                   T *__restrict__ y, float *__restrict__ lse, const AttentionShape s) {
   constexpr int PART = 16, LANES = D / PART, QUERIES = 128 / LANES;
   DYNAMIC_SHARED(shared);
-  float *const sk = reinterpret_cast<float *>(shared), *const sv = sk + ATTENTION_KEYS * D;
+  const int channels = s.heads * s.size, keys = s.context_length + s.tokens;
+  float *const sk = reinterpret_cast<float *>(shared), *const sv = sk + min(ATTENTION_KEYS, keys) * D;
   const int sequence = blockIdx.x, head = blockIdx.y;
   const int query = blockIdx.z * QUERIES + threadIdx.x / LANES, first = threadIdx.x % LANES * PART;
   const bool active = query < s.tokens;  // idle lanes stay for the shuffles and barriers
-  const int channels = s.heads * s.size, keys = s.context_length + s.tokens;
   const bool vectors = vectors_fit<T>(s.size) && aligned16(qkv) && aligned16(context) && aligned16(y);
   const long long row = (long long)sequence * s.sequence_stride + (long long)(active ? query : 0) * s.token_stride;
 
@@ -140,11 +141,12 @@ __device__ __forceinline__ void attention_dq(const T *__restrict__ qkv, const T 
                                              float *__restrict__ delta, T *__restrict__ dqkv, const AttentionShape s) {
   constexpr int PART = 16, LANES = D / PART, QUERIES = 128 / LANES;
   DYNAMIC_SHARED(shared);
-  float *const sk = reinterpret_cast<float *>(shared), *const sv = sk + ATTENTION_KEYS * D;
+  const int channels = s.heads * s.size, keys = s.context_length + s.tokens;
+  float *const sk = reinterpret_cast<float *>(shared), *const sv = sk + min(ATTENTION_KEYS, keys) * D;
   const int sequence = blockIdx.x, head = blockIdx.y;
   const int query = blockIdx.z * QUERIES + threadIdx.x / LANES, first = threadIdx.x % LANES * PART;
   const bool active = query < s.tokens;
-  const int channels = s.heads * s.size, keys = s.context_length + s.tokens, shown = active ? query : 0;
+  const int shown = active ? query : 0;
   const bool vectors = vectors_fit<T>(s.size) && aligned16(qkv) && aligned16(context) && aligned16(y) && aligned16(dy) &&
                        aligned16(dqkv);
   const long long row = (long long)sequence * s.sequence_stride + (long long)shown * s.token_stride;
@@ -198,7 +200,8 @@ __device__ __forceinline__ void attention_dq(const T *__restrict__ qkv, const T 
 }
 
 // The gradients to k and v. `of_context`: to those of the context (dcontext, rows of 2C), summed over its sequences.
-// grid (of_context ? contexts : sequences, heads, ceil(keys / (128 / (D / 16)))), 128 threads, (2 * 32 * D + 64) * 4 bytes.
+// grid (of_context ? contexts : sequences, heads, ceil(keys / (128 / (D / 16)))), 128 threads, with n =
+// min(32, tokens) (2 * D + 2) * n * 4 bytes.
 template <typename T, int D>
 __device__ __forceinline__ void attention_dkv(const T *__restrict__ qkv, const T *__restrict__ context,
                                               const float *__restrict__ bias, const float *__restrict__ key_mask,
@@ -207,8 +210,9 @@ __device__ __forceinline__ void attention_dkv(const T *__restrict__ qkv, const T
                                               int of_context, const AttentionShape s) {
   constexpr int PART = 16, LANES = D / PART, KEYS = 128 / LANES;
   DYNAMIC_SHARED(shared);
-  float *const sq = reinterpret_cast<float *>(shared), *const sdy = sq + ATTENTION_KEYS * D;
-  float *const slse = sdy + ATTENTION_KEYS * D, *const sdelta = slse + ATTENTION_KEYS;
+  const int together = min(ATTENTION_KEYS, s.tokens);
+  float *const sq = reinterpret_cast<float *>(shared), *const sdy = sq + together * D;
+  float *const slse = sdy + together * D, *const sdelta = slse + together;
   const int head = blockIdx.y, channels = s.heads * s.size;
   const int local = blockIdx.z * KEYS + threadIdx.x / LANES, first = threadIdx.x % LANES * PART;
   const bool active = local < (of_context ? s.context_length : s.tokens);

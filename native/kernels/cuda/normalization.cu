@@ -21,7 +21,8 @@ __device__ __forceinline__ GroupBlock group_block(const GroupShape &s) {
   b.wide = b.groups * b.width;
   b.channel0 = b.group0 * b.width;
   b.columns = 1;
-  while (b.columns < b.wide && b.columns < 256) b.columns *= 2;
+  // Alike in the last block, which may have fewer groups, so that its sums fit too.
+  while (b.columns < s.groups_together * b.width && b.columns < 256) b.columns *= 2;
   b.lines = 256 / b.columns;
   b.column = threadIdx.x % b.columns;
   b.line = threadIdx.x / b.columns;
@@ -36,7 +37,8 @@ __device__ __forceinline__ float group_sum(const float *sums, const GroupBlock &
 }
 
 // y = act(x̂ * scale + shift); statistics[image][group]: mean and reciprocal deviation. scale_shift is (clips, 2C) f32.
-// grid (images, ceil(groups / groups_together)), 256 threads, (max(256, wide) + 2 * groups_together) * 4 bytes.
+// grid (images, ceil(groups / groups_together)), 256 threads, (lines * wide + 2 * groups_together) * 4 bytes: see
+// group_block for lines.
 template <typename T>
 __device__ __forceinline__ void group_norm_forward(const T *__restrict__ x, const float *__restrict__ scale_shift,
                                                    T *__restrict__ y, float *__restrict__ statistics, const GroupShape s) {
@@ -82,7 +84,7 @@ __device__ __forceinline__ void group_norm_forward(const T *__restrict__ x, cons
 }
 
 // dx, and each image's part of the gradients to scale and shift: parts[image][2C], to be added up over a clip's images.
-// Grid and block as above, (2 * max(256, wide) + 2 * groups_together) * 4 bytes.
+// Grid and block as above, (2 * lines * wide + 2 * groups_together) * 4 bytes.
 template <typename T>
 __device__ __forceinline__ void group_norm_backward(const T *__restrict__ x, const float *__restrict__ scale_shift,
                                                     const float *__restrict__ statistics, const T *__restrict__ dy,

@@ -27,7 +27,8 @@ void attention_case(const char *name, Forward forward, Dq to_q, Dkv to_kv, Dbias
     auto dqkv = unwritten<T>(qkv.size()), dcontext = unwritten<T>(context.size());
     const float *b = c.bias ? bias.data() : nullptr, *m = c.mask ? mask.data() : nullptr;
     const T *cx = c.contexts ? context.data() : nullptr;
-    const int groups = blocks(c.tokens, 128 / (D / 16)), tile = 2 * ATTENTION_KEYS * D * 4;
+    const int groups = blocks(c.tokens, 128 / (D / 16)), tile = 2 * std::min(ATTENTION_KEYS, keys) * D * 4;
+    const int queries = std::min(ATTENTION_KEYS, c.tokens);
 #define SHAPE c.sequences, c.tokens, c.heads, c.size, sequence_stride, token_stride, c.context_length, per_context, c.causal, scale
     shim::launch(dim3(c.sequences, c.heads, groups), dim3(128), tile,
                  [&] { forward(qkv.data(), cx, b, m, y.data(), lse.data(), SHAPE); });
@@ -35,7 +36,7 @@ void attention_case(const char *name, Forward forward, Dq to_q, Dkv to_kv, Dbias
                  [&] { to_q(qkv.data(), cx, b, m, y.data(), dy.data(), lse.data(), delta.data(), dqkv.data(), SHAPE); });
     for (int of_context = 0; of_context < (c.contexts ? 2 : 1); of_context++)
       shim::launch(dim3(of_context ? c.contexts : c.sequences, c.heads, blocks(of_context ? c.context_length : c.tokens, 128 / (D / 16))),
-                   dim3(128), tile + 2 * ATTENTION_KEYS * 4, [&] {
+                   dim3(128), (2 * D + 2) * queries * 4, [&] {
         to_kv(qkv.data(), cx, b, m, dy.data(), lse.data(), delta.data(), dqkv.data(), dcontext.data(), of_context, SHAPE);
       });
     const int per_part = 2, parts = blocks(c.sequences, per_part), pairs = c.heads * c.tokens * c.tokens;

@@ -26,7 +26,10 @@ void group_norm_case(const char *name, Forward forward, Backward backward, int p
     auto y = unwritten<T>(x.size()), dx = y;
     auto statistics = unwritten<float>((size_t)images * groups * 2), parts = unwritten<float>((size_t)images * 2 * channels);
     auto dss = unwritten<float>(ss.size());
-    const int wide = std::min(together, groups) * width, floats = std::max(256, wide);
+    const int wide = std::min(together, groups) * width;
+    int columns = 1;
+    while (columns < wide && columns < 256) columns *= 2;
+    const int floats = 256 / columns * wide;
     const dim3 grid(images, blocks(groups, together));
     shim::launch(grid, dim3(256), (floats + 2 * together) * 4, [&] {
       forward(x.data(), ss.data(), y.data(), statistics.data(), pixels, images, channels, groups, per_clip, together, 1e-5f, activation);
