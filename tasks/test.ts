@@ -4,10 +4,14 @@
  *
  * With arguments only `deno test` is run, with them: `deno task test tests/cli --filter help`.
  *
+ * The CUDA kernels are checked too where NVIDIA's compiler is there already (`deno task cuda:check` fetches it), and in any
+ * case with `KINORA_REQUIRE_ALL`.
+ *
  * @module
  */
 import { fileURLToPath } from "node:url";
 import { build, NATIVE } from "./build.ts";
+import { findToolkit, unsupported } from "./cuda_toolkit.ts";
 import { offlineArguments } from "./offline.ts";
 
 /** Tests that passed and failed. */
@@ -71,6 +75,14 @@ if (await build() !== 0) {
   }
   const deno = ["test", "-A", "--v8-flags=--expose-gc", ...await offlineArguments(), ...Deno.args];
   await tests(Deno.execPath(), deno, root, counts);
+  if (Deno.args.length === 0) {
+    const why = unsupported() ??
+      (Deno.env.has("KINORA_REQUIRE_ALL") || await findToolkit() !== undefined
+        ? undefined
+        : "NVIDIA's compiler is not there: deno task cuda:check fetches it");
+    if (why === undefined) await tests(Deno.execPath(), ["run", "-A", "tasks/cuda_check.ts"], root, counts);
+    else console.error(`note: the CUDA kernels are not checked, ${why}`);
+  }
 }
 console.log(`${counts.passed} passed, ${counts.failed} failed`);
 Deno.exit(counts.failed === 0 ? 0 : 1);

@@ -12,6 +12,7 @@ import { NETWORK_CLASSES } from "../cascade/network_classes.ts";
 import { VERSION } from "../version.ts";
 import type { Command } from "./command.ts";
 import { installJupyterKernel, jupyterKernelInstalled } from "./jupyter_kernel.ts";
+import { type DeviceReport, deviceReport } from "./graphics_card.ts";
 import { helpText, type Options, parseOptions } from "./options.ts";
 
 const OPTIONS = {
@@ -48,8 +49,8 @@ export const command: Command = {
   help: helpText({
     usage: "doctor [OPTION]...",
     about:
-      "Says what this machine can do: Deno, its kernel for Jupyter, the native library and its arithmetic, memory, and the\n" +
-      "models found with their sizes and SHA-256. Exit code 1 when something is wrong.",
+      "Says what this machine can do: Deno, its kernel for Jupyter, memory, what is computed on and why, the native library\n" +
+      "and its arithmetic, and the models found with their sizes and SHA-256. Exit code 1 when something is wrong.",
     options: OPTIONS,
   }),
   async run(args, io): Promise<number> {
@@ -72,6 +73,7 @@ export const command: Command = {
       cores: navigator.hardwareConcurrency,
       memory: await memory(),
       jupyter: await jupyterKernelInstalled() ?? null,
+      device: await deviceReport(),
       library,
       model,
     };
@@ -123,6 +125,7 @@ function lines(report: {
   readonly cores: number;
   readonly memory: number | null;
   readonly jupyter: boolean | null;
+  readonly device: DeviceReport;
   readonly library: LibraryReport;
   readonly model: ModelReport;
 }): string[] {
@@ -139,6 +142,7 @@ function lines(report: {
         ? "has Deno's kernel"
         : "does not have Deno's kernel: kinora doctor --fix installs it"
     }`,
+    `device   ${report.device.chosen} (${report.device.reason})`,
     ..."problem" in library ? [`library  ${library.problem}`] : [
       `library  ${library.path} (version ${library.version}, ABI ${library.abi})`,
       `         ${library.isa}, ${library.threads} threads, bf16 ${library.fastBf16 ? "fast" : "slow: f32 is used"}`,

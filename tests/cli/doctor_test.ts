@@ -33,6 +33,8 @@ Deno.test("doctor says what the machine can do and which models there are", () =
       Deno.version.deno,
     ]);
     assert(report.library.threads >= 1);
+    assertEquals(report.device.chosen, "cpu");
+    assertStringIncludes(text.out, report.device.reason);
     assertEquals(report.model.name, "tiny");
     for (const stage of report.model.stages) {
       assert(

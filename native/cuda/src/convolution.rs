@@ -1,0 +1,148 @@
+//! Temporal convolutions and linear layers.
+
+use crate::launch::{Address, Element, Launch, arguments};
+
+/// A convolution over the frames of each clip, or with one tap a linear layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Convolution {
+    /// How it computes.
+    pub element: Element,
+    /// Rows: pixels x clips x frames.
+    pub rows: usize,
+    /// Frames of a clip; it divides `rows`.
+    pub frames: usize,
+    /// Channels that go in.
+    pub inputs: usize,
+    /// Channels that come out.
+    pub outputs: usize,
+    /// 1 or 3.
+    pub taps: usize,
+}
+
+/// What is done to the result before it is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fused {
+    /// Nothing.
+    #[default]
+    None = 0,
+    /// x * sigmoid(x)
+    Silu = 1,
+    /// x * Φ(x)
+    Gelu = 2,
+}
+
+/// The memory of a convolution.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvolutionTensors {
+    /// (rows, inputs)
+    pub x: Address,
+    /// Packed by [`Convolution::pack_weight`].
+    pub weight: Address,
+    /// f32 (outputs), or none.
+    pub bias: Address,
+    /// (rows, outputs), added last, or none.
+    pub residual: Address,
+    /// (rows, outputs): what the activation was given, or none.
+    pub before: Address,
+    /// (rows, outputs)
+    pub y: Address,
+}
+
+/// Rows whose products one part of a weight's gradient sums.
+const ROWS_PER_PART: usize = 4096;
+
+impl Convolution {
+    /// The convolution itself.
+    pub fn forward(&self, tensors: ConvolutionTensors, activation: Fused) -> Launch {
+        let ConvolutionTensors { x, weight, bias, residual, before, y } = tensors;
+        let plain = self.element == Element::F32;
+        let (tile, block) = if plain { (64, 256) } else { (128, 128) };
+        // Two stages of rows and columns of 40 elements of two bytes, and 16 bytes of zeros.
+        let shared = if plain { 0 } else { 4 * (128 + self.taps - 1 + self.taps * 64) * 40 + 16 };
+        Launch::new(
+            format!("temporal_conv{}_{}", self.taps, self.element.product()),
+            [self.rows.div_ceil(tile), self.outputs.div_ceil(64), 1],
+            block,
+            shared,
+            arguments![
+                x,
+                weight,
+                bias,
+                residual,
+                before,
+                y,
+                self.rows,
+                self.frames,
+                self.inputs,
+                self.outputs,
+                activation as i32
+            ],
+        )
+    }
+
+    /// The gradient to the input, with the weight packed `turned`.
+    pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
+        let none = Address::NONE;
+        Convolution { inputs: self.outputs, outputs: self.inputs, ..*self }.forward(
+            ConvolutionTensors { x: dy, weight: turned, bias: none, residual: none, before: none, y: dx },
+            Fused::None,
+        )
+    }
+
+    /// A weight (outputs, inputs, taps) in f32 as the convolution reads it, or `turned` as its gradient does.
+    pub fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
+        Launch::new(
+            format!("pack_weight_{}", self.element.operand()),
+            [(self.outputs * self.inputs * self.taps).div_ceil(256), 1, 1],
+            256,
+            0,
+            arguments![weight, packed, self.outputs, self.inputs, self.taps, turned],
+        )
+    }
+
+    /// How many parts the gradients of weight and bias are summed in.
+    pub fn parts(&self) -> usize {
+        self.rows.div_ceil(ROWS_PER_PART)
+    }
+
+    /// The weight's gradient in [`parts`](Self::parts) of (outputs, inputs, taps) f32, for [`sum_parts`].
+    pub fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
+        let plain = self.element == Element::F32;
+        Launch::new(
+            format!("weight_gradient_{}", self.element.product()),
+            [self.outputs.div_ceil(64) * self.inputs.div_ceil(64), self.taps, self.parts()],
+            if plain { 256 } else { 128 },
+            // Two stages of twice 32 rows of 72 elements of two bytes, without the last row's padding.
+            if plain { 0 } else { 2 * 2 * 32 * 72 * 2 - 16 },
+            arguments![x, dy, parts, self.rows, self.frames, self.inputs, self.outputs, ROWS_PER_PART],
+        )
+    }
+
+    /// The bias's gradient in [`parts`](Self::parts) of (outputs) f32, for [`sum_parts`].
+    pub fn to_bias(&self, dy: Address, parts: Address) -> Launch {
+        column_sums(self.element, dy, parts, self.rows, self.outputs, ROWS_PER_PART)
+    }
+}
+
+/// The sums of the columns of (rows, columns), in parts of `rows_per_part` rows: (parts, columns) f32.
+pub fn column_sums(
+    element: Element,
+    x: Address,
+    parts: Address,
+    rows: usize,
+    columns: usize,
+    rows_per_part: usize,
+) -> Launch {
+    Launch::new(
+        format!("column_sums_{}", element.stored()),
+        [columns.div_ceil(32), rows.div_ceil(rows_per_part), 1],
+        256,
+        0,
+        arguments![x, parts, rows, columns, rows_per_part],
+    )
+}
+
+/// (groups, parts, count) f32 summed over the parts to (groups, count).
+pub fn sum_parts(from: Address, to: Address, groups: usize, parts: usize, count: usize) -> Launch {
+    Launch::new("sum_parts".into(), [count.div_ceil(256), groups, 1], 256, 0, arguments![from, to, parts, count])
+}

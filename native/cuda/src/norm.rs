@@ -1,0 +1,122 @@
+//! Group, layer and RMS norm.
+
+use crate::convolution::Fused;
+use crate::launch::{Address, Argument, Element, Launch, arguments};
+
+/// Group norm with scale-shift on (pixels, images, channels).
+#[derive(Clone, Copy, Debug)]
+pub struct GroupNorm {
+    /// How it is stored.
+    pub element: Element,
+    /// Height x width.
+    pub pixels: usize,
+    /// Images: clips x frames.
+    pub images: usize,
+    /// Channels; `groups` divides them.
+    pub channels: usize,
+    /// Groups.
+    pub groups: usize,
+    /// Rows of the scale-shift; it divides `images`.
+    pub clips: usize,
+    /// Added to the variance.
+    pub eps: f32,
+    /// What follows.
+    pub activation: Fused,
+}
+
+impl GroupNorm {
+    /// Groups of a block: at least 32 neighbouring channels where there are as many.
+    fn together(&self) -> usize {
+        32usize.div_ceil(self.channels / self.groups).min(self.groups)
+    }
+
+    fn launch(&self, what: &str, buffers: usize, mut arguments: Vec<Argument>) -> Launch {
+        let together = self.together();
+        let wide = together * (self.channels / self.groups);
+        // Threads lie side by side over the channels, and in lines over the pixels.
+        let lines = 256 / wide.next_power_of_two().min(256);
+        arguments.extend(arguments![
+            self.pixels,
+            self.images,
+            self.channels,
+            self.groups,
+            self.images / self.clips,
+            together,
+            self.eps,
+            self.activation as i32
+        ]);
+        Launch::new(
+            format!("{what}_{}", self.element.stored()),
+            [self.images, self.groups.div_ceil(together), 1],
+            256,
+            (buffers * lines * wide + 2 * together) * 4,
+            arguments,
+        )
+    }
+
+    /// y, and `statistics` (images, groups, 2) f32. `scale_shift` is (clips, 2C) f32.
+    pub fn forward(&self, x: Address, scale_shift: Address, y: Address, statistics: Address) -> Launch {
+        self.launch("group_norm", 1, arguments![x, scale_shift, y, statistics])
+    }
+
+    /// dx, and `parts` (images, 2C) f32: summed over the images of a clip by [`crate::sum_parts`] it is the scale-shift's
+    /// gradient.
+    pub fn backward(
+        &self,
+        x: Address,
+        scale_shift: Address,
+        statistics: Address,
+        dy: Address,
+        dx: Address,
+        parts: Address,
+    ) -> Launch {
+        self.launch("group_norm_backward", 2, arguments![x, scale_shift, statistics, dy, dx, parts])
+    }
+}
+
+/// Layer norm or RMS norm of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct RowNorm {
+    /// How it is stored.
+    pub element: Element,
+    /// Rows.
+    pub rows: usize,
+    /// Channels of a row.
+    pub channels: usize,
+    /// Layer norm, otherwise RMS norm.
+    pub centre: bool,
+    /// Added to the variance; for RMS norm the least divisor.
+    pub eps: f32,
+    /// What follows.
+    pub activation: Fused,
+}
+
+impl RowNorm {
+    fn launch(&self, what: &str, blocks: usize, mut arguments: Vec<Argument>) -> Launch {
+        arguments.extend(arguments![self.rows, self.channels, self.centre, self.eps, self.activation as i32]);
+        Launch::new(format!("{what}_{}", self.element.stored()), [blocks, 1, 1], 256, 0, arguments)
+    }
+
+    /// y. `gamma` and `beta` (or none) are f32 (channels).
+    pub fn forward(&self, x: Address, gamma: Address, beta: Address, y: Address) -> Launch {
+        self.launch("row_norm", self.rows.div_ceil(8), arguments![x, gamma, beta, y])
+    }
+
+    /// How many parts the gradients of gamma and beta are summed in.
+    pub fn parts(&self) -> usize {
+        self.rows.div_ceil(32)
+    }
+
+    /// dx, and [`parts`](Self::parts) of (2C) f32: gamma's gradient, then beta's.
+    pub fn backward(
+        &self,
+        x: Address,
+        gamma: Address,
+        beta: Address,
+        dy: Address,
+        dx: Address,
+        parts: Address,
+    ) -> Launch {
+        self.launch("row_norm_backward", self.parts(), arguments![x, gamma, beta, dy, dx, parts])
+    }
+}

@@ -1,0 +1,257 @@
+// Group norm with scale-shift and SiLU on (pixels, images, channels), layer and RMS norm of rows: forward and backward.
+//
+// Statistics are f32 in two passes (mean, then squares about it), as on the CPU; every sum has one order.
+#include "common.cuh"
+
+// One block works on one image and `groups_together` groups: `wide` neighbouring channels, so that reads are coalesced.
+struct GroupShape {
+  int pixels, images, channels, groups, images_per_clip, groups_together;
+  float eps;
+  int activation;
+};
+struct GroupBlock {
+  int image, channel0, group0, groups, width, wide, columns, lines, column, line;
+};
+__device__ __forceinline__ GroupBlock group_block(const GroupShape &s) {
+  GroupBlock b;
+  b.image = blockIdx.x;
+  b.group0 = blockIdx.y * s.groups_together;
+  b.groups = min(s.groups_together, s.groups - b.group0);
+  b.width = s.channels / s.groups;
+  b.wide = b.groups * b.width;
+  b.channel0 = b.group0 * b.width;
+  b.columns = 1;
+  // Alike in the last block, which may have fewer groups, so that its sums fit too.
+  while (b.columns < s.groups_together * b.width && b.columns < 256) b.columns *= 2;
+  b.lines = 256 / b.columns;
+  b.column = threadIdx.x % b.columns;
+  b.line = threadIdx.x / b.columns;
+  return b;
+}
+// The sum of a group's values in `sums` ([line][wide]), by a warp, in every lane.
+__device__ __forceinline__ float group_sum(const float *sums, const GroupBlock &b, int group) {
+  float sum = 0.f;
+  for (int i = threadIdx.x & 31; i < b.lines * b.width; i += 32)
+    sum += sums[i / b.width * b.wide + group * b.width + i % b.width];
+  return warp_sum(sum);
+}
+
+// y = act(x̂ * scale + shift); statistics[image][group]: mean and reciprocal deviation. scale_shift is (clips, 2C) f32.
+// grid (images, ceil(groups / groups_together)), 256 threads, (lines * wide + 2 * groups_together) * 4 bytes: see
+// group_block for lines.
+template <typename T>
+__device__ __forceinline__ void group_norm_forward(const T *__restrict__ x, const float *__restrict__ scale_shift,
+                                                   T *__restrict__ y, float *__restrict__ statistics, const GroupShape s) {
+  DYNAMIC_SHARED(shared);
+  const GroupBlock b = group_block(s);
+  float *const mean = reinterpret_cast<float *>(shared), *const rstd = mean + s.groups_together;
+  float *const sums = rstd + s.groups_together;
+  const float count = (float)s.pixels * (float)b.width;
+  const long long step = (long long)s.images * s.channels;
+  const T *const from = x + (long long)b.image * s.channels + b.channel0;
+  T *const to = y + (long long)b.image * s.channels + b.channel0;
+  for (int pass = 0; pass < 2; pass++) {
+    for (int c = b.column; c < b.wide; c += b.columns) {
+      const float centre = pass ? mean[c / b.width] : 0.f;
+      float sum = 0.f;
+      for (int p = b.line; p < s.pixels; p += b.lines) {
+        const float v = to_float(from[p * step + c]) - centre;
+        sum += pass ? v * v : v;
+      }
+      sums[b.line * b.wide + c] = sum;
+    }
+    __syncthreads();
+    for (int g = threadIdx.x >> 5; g < b.groups; g += 8) {
+      const float sum = group_sum(sums, b, g);
+      if ((threadIdx.x & 31) == 0) {
+        if (pass) rstd[g] = 1.f / sqrtf(sum / count + s.eps);
+        else mean[g] = sum / count;
+      }
+    }
+    __syncthreads();
+  }
+  for (int g = threadIdx.x; g < b.groups; g += 256) {
+    float *const out = statistics + ((long long)b.image * s.groups + b.group0 + g) * 2;
+    out[0] = mean[g];
+    out[1] = rstd[g];
+  }
+  const float *const scale = scale_shift + (long long)(b.image / s.images_per_clip) * 2 * s.channels + b.channel0;
+  for (int c = b.column; c < b.wide; c += b.columns) {
+    const float gain = rstd[c / b.width] * scale[c], offset = scale[s.channels + c] - mean[c / b.width] * gain;
+    for (int p = b.line; p < s.pixels; p += b.lines)
+      to[p * step + c] = from_float<T>(activate(fmaf(to_float(from[p * step + c]), gain, offset), s.activation));
+  }
+}
+
+// dx, and each image's part of the gradients to scale and shift: parts[image][2C], to be added up over a clip's images.
+// Grid and block as above, (2 * lines * wide + 2 * groups_together) * 4 bytes.
+template <typename T>
+__device__ __forceinline__ void group_norm_backward(const T *__restrict__ x, const float *__restrict__ scale_shift,
+                                                    const float *__restrict__ statistics, const T *__restrict__ dy,
+                                                    T *__restrict__ dx, float *__restrict__ parts, const GroupShape s) {
+  DYNAMIC_SHARED(shared);
+  const GroupBlock b = group_block(s);
+  float *const sum_d = reinterpret_cast<float *>(shared), *const sum_dx = sum_d + s.groups_together;
+  float *const sums = sum_dx + s.groups_together, *const products = sums + b.lines * b.wide;
+  const float count = (float)s.pixels * (float)b.width;
+  const long long step = (long long)s.images * s.channels, start = (long long)b.image * s.channels + b.channel0;
+  const float *const scale = scale_shift + (long long)(b.image / s.images_per_clip) * 2 * s.channels + b.channel0;
+  const float *const moments = statistics + ((long long)b.image * s.groups + b.group0) * 2;
+  float *const part = parts + (long long)b.image * 2 * s.channels + b.channel0;
+  for (int c = b.column; c < b.wide; c += b.columns) {
+    const float mean = moments[c / b.width * 2], rstd = moments[c / b.width * 2 + 1];
+    float sum = 0.f, product = 0.f;
+    for (int p = b.line; p < s.pixels; p += b.lines) {
+      const float normal = (to_float(x[start + p * step + c]) - mean) * rstd;
+      const float slope = activation_slope(fmaf(normal, scale[c], scale[s.channels + c]), s.activation);
+      const float dz = to_float(dy[start + p * step + c]) * slope;
+      sum += dz;
+      product = fmaf(dz, normal, product);
+    }
+    sums[b.line * b.wide + c] = sum;
+    products[b.line * b.wide + c] = product;
+  }
+  __syncthreads();
+  for (int c = threadIdx.x; c < b.wide; c += 256) {
+    float sum = 0.f, product = 0.f;
+    for (int line = 0; line < b.lines; line++) {
+      sum += sums[line * b.wide + c];
+      product += products[line * b.wide + c];
+    }
+    part[c] = product;
+    part[s.channels + c] = sum;
+    sums[c] = sum * scale[c];
+    products[c] = product * scale[c];
+  }
+  __syncthreads();
+  for (int g = threadIdx.x >> 5; g < b.groups; g += 8) {
+    float sum = 0.f, product = 0.f;
+    for (int i = threadIdx.x & 31; i < b.width; i += 32) {
+      sum += sums[g * b.width + i];
+      product += products[g * b.width + i];
+    }
+    sum = warp_sum(sum);
+    product = warp_sum(product);
+    if ((threadIdx.x & 31) == 0) {
+      sum_d[g] = sum / count;
+      sum_dx[g] = product / count;
+    }
+  }
+  __syncthreads();
+  for (int c = b.column; c < b.wide; c += b.columns) {
+    const float mean = moments[c / b.width * 2], rstd = moments[c / b.width * 2 + 1];
+    for (int p = b.line; p < s.pixels; p += b.lines) {
+      const float normal = (to_float(x[start + p * step + c]) - mean) * rstd;
+      const float slope = activation_slope(fmaf(normal, scale[c], scale[s.channels + c]), s.activation);
+      const float dz = to_float(dy[start + p * step + c]) * slope * scale[c];
+      dx[start + p * step + c] = from_float<T>(rstd * (dz - sum_d[c / b.width] - normal * sum_dx[c / b.width]));
+    }
+  }
+}
+
+// Mean and reciprocal deviation of a row, by a warp.
+template <typename T>
+__device__ __forceinline__ void row_statistics(const T *row, int channels, int centre, float eps, float &mean, float &rstd) {
+  const int lane = threadIdx.x & 31;
+  mean = 0.f;
+  if (centre) {
+    for (int c = lane; c < channels; c += 32) mean += to_float(row[c]);
+    mean = warp_sum(mean) / channels;
+  }
+  float square = 0.f;
+  for (int c = lane; c < channels; c += 32) {
+    const float v = to_float(row[c]) - mean;
+    square = fmaf(v, v, square);
+  }
+  square = warp_sum(square) / channels;
+  rstd = centre ? 1.f / sqrtf(square + eps) : 1.f / fmaxf(sqrtf(square), eps);
+}
+
+// y = act(x̂ * gamma + beta), beta null or f32; `centre`: layer norm, otherwise x / max(rms, eps). grid ceil(rows / 8), 256.
+template <typename T>
+__device__ __forceinline__ void row_norm_forward(const T *__restrict__ x, const float *__restrict__ gamma,
+                                                 const float *__restrict__ beta, T *__restrict__ y, int rows, int channels,
+                                                 int centre, float eps, int activation) {
+  const int row = blockIdx.x * 8 + (threadIdx.x >> 5);
+  if (row >= rows) return;
+  float mean, rstd;
+  row_statistics(x + (long long)row * channels, channels, centre, eps, mean, rstd);
+  for (int c = threadIdx.x & 31; c < channels; c += 32) {
+    const long long at = (long long)row * channels + c;
+    const float normal = (to_float(x[at]) - mean) * rstd;
+    y[at] = from_float<T>(activate(fmaf(normal, gamma[c], beta ? beta[c] : 0.f), activation));
+  }
+}
+
+// dx, and parts[block][2C] of the gradients to gamma and beta. grid ceil(rows / 32), 256 threads.
+template <typename T>
+__device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const float *__restrict__ gamma,
+                                                  const float *__restrict__ beta, const T *__restrict__ dy,
+                                                  T *__restrict__ dx, float *__restrict__ parts, int rows, int channels,
+                                                  int centre, float eps, int activation) {
+  __shared__ float means[32], rstds[32];
+  const int row0 = blockIdx.x * 32, lane = threadIdx.x & 31;
+  auto dz_of = [&](long long at, int c, float normal) {
+    return to_float(dy[at]) * activation_slope(fmaf(normal, gamma[c], beta ? beta[c] : 0.f), activation);
+  };
+  for (int i = threadIdx.x >> 5; i < 32 && row0 + i < rows; i += 8) {
+    const long long start = (long long)(row0 + i) * channels;
+    float mean, rstd, sum_d = 0.f, sum_dx = 0.f;
+    row_statistics(x + start, channels, centre, eps, mean, rstd);
+    for (int c = lane; c < channels; c += 32) {
+      const float normal = (to_float(x[start + c]) - mean) * rstd, d = dz_of(start + c, c, normal) * gamma[c];
+      sum_d += d;
+      sum_dx = fmaf(d, normal, sum_dx);
+    }
+    sum_d = centre ? warp_sum(sum_d) / channels : 0.f;
+    sum_dx = warp_sum(sum_dx) / channels;
+    // A row shorter than eps is divided by eps, whatever its length.
+    if (!centre && rstd >= 1.f / eps) sum_dx = 0.f;
+    for (int c = lane; c < channels; c += 32) {
+      const float normal = (to_float(x[start + c]) - mean) * rstd, d = dz_of(start + c, c, normal) * gamma[c];
+      dx[start + c] = from_float<T>(rstd * (d - sum_d - normal * sum_dx));
+    }
+    if (lane == 0) {
+      means[i] = mean;
+      rstds[i] = rstd;
+    }
+  }
+  __syncthreads();
+  for (int c = threadIdx.x; c < channels; c += 256) {
+    float dgamma = 0.f, dbeta = 0.f;
+    for (int i = 0; i < 32 && row0 + i < rows; i++) {
+      const long long at = (long long)(row0 + i) * channels + c;
+      const float normal = (to_float(x[at]) - means[i]) * rstds[i], dz = dz_of(at, c, normal);
+      dgamma = fmaf(dz, normal, dgamma);
+      dbeta += dz;
+    }
+    parts[((long long)blockIdx.x * 2) * channels + c] = dgamma;
+    parts[((long long)blockIdx.x * 2 + 1) * channels + c] = dbeta;
+  }
+}
+
+#define GROUP_ARGUMENTS                                                                                               \
+  int pixels, int images, int channels, int groups, int images_per_clip, int groups_together, float eps, int activation
+#define GROUP_SHAPE { pixels, images, channels, groups, images_per_clip, groups_together, eps, activation }
+#define NORMS(SUFFIX, T)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256) group_norm_##SUFFIX(const T *x, const float *scale_shift, T *y,      \
+                                                                      float *statistics, GROUP_ARGUMENTS) {            \
+    group_norm_forward<T>(x, scale_shift, y, statistics, GROUP_SHAPE);                                                  \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256, 3) group_norm_backward_##SUFFIX(                                        \
+      const T *x, const float *scale_shift, const float *statistics, const T *dy, T *dx, float *parts, GROUP_ARGUMENTS) { \
+    group_norm_backward<T>(x, scale_shift, statistics, dy, dx, parts, GROUP_SHAPE);                                     \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256) row_norm_##SUFFIX(const T *x, const float *gamma, const float *beta, \
+                                                                    T *y, int rows, int channels, int centre, float eps, \
+                                                                    int activation) {                                  \
+    row_norm_forward<T>(x, gamma, beta, y, rows, channels, centre, eps, activation);                                    \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256) row_norm_backward_##SUFFIX(                                          \
+      const T *x, const float *gamma, const float *beta, const T *dy, T *dx, float *parts, int rows, int channels,      \
+      int centre, float eps, int activation) {                                                                          \
+    row_norm_backward<T>(x, gamma, beta, dy, dx, parts, rows, channels, centre, eps, activation);                       \
+  }
+NORMS(f32, float)
+NORMS(f16, f16)
+NORMS(bf16, bf16)

@@ -1,0 +1,427 @@
+// Convolution over the frames of each clip, and linear layers (a kernel of one tap): forward and backward.
+//
+//   y[r, :] = act(bias + sum over taps t of W[t] x[r + t - K/2, :]) + residual[r, :]
+//
+// Rows are (pixels, clips, frames), channels last, so the frames of a pixel are neighbouring rows and a tap is a shift by
+// rows; taps that leave the clip count as zero. W is (taps, outputs, inputs), made by `pack_weight` from the checkpoint's
+// (outputs, inputs, taps). The gradient to the input is the same kernel with the weight packed turned; that of the weight
+// is `weight_gradient` and `sum_parts`, that of the bias `column_sums` and `sum_parts`, each in one order of addition.
+//
+// f16 and bf16 use tensor cores (mma.sync, sm_80 and later) behind a two-stage asynchronous copy. `_f32_bf16` reads and
+// writes f32 and rounds operands to bf16, as the CPU's bf16 arithmetic does. f32 is true f32 on CUDA cores.
+#include "common.cuh"
+
+// A block computes PRODUCT_ROWS x PRODUCT_COLUMNS values, PRODUCT_DEPTH channels at a time.
+constexpr int PRODUCT_ROWS = 128, PRODUCT_COLUMNS = 64, PRODUCT_DEPTH = 32;
+constexpr int PRODUCT_PITCH = PRODUCT_DEPTH + 8;  // 80 bytes: rows of a matrix lie in different banks
+template <int K> constexpr int product_stage = (PRODUCT_ROWS + K - 1 + K * PRODUCT_COLUMNS) * PRODUCT_PITCH;
+// Two stages of 16-bit elements, and 16 bytes of zeros.
+template <int K> constexpr int product_shared = 2 * product_stage<K> * 2 + 16;
+
+// Eight channels from `from` (in G) to shared memory; zeros where they or the row do not exist.
+template <typename T, typename G>
+__device__ __forceinline__ void fetch8(T *to, const G *row, int channel, int channels, bool exists, bool vectors) {
+  if constexpr (sizeof(G) == 2) {
+    if (vectors) {
+      const bool wanted = exists && channel < channels;
+      copy_async(to, wanted ? row + channel : row, wanted);
+      return;
+    }
+  }
+  float v[8];
+  if (vectors && exists && channel < channels) {
+    load_values<8>(row + channel, v);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = exists && channel + i < channels ? to_float(row[channel + i]) : 0.f;
+  }
+  store_values<8>(to, v);
+}
+
+// grid (ceil(rows / 128), ceil(outputs / 64)), 128 threads, product_shared<K> bytes. G is the type in global memory.
+template <typename T, typename G, int K>
+__device__ __forceinline__ void product_matrices(const G *__restrict__ x, const T *__restrict__ w,
+                                                 const float *__restrict__ bias, const G *__restrict__ residual,
+                                                 G *__restrict__ before, G *__restrict__ y, int rows, int frames,
+                                                 int inputs, int outputs, int activation) {
+  DYNAMIC_SHARED(shared);
+  T *const stages = reinterpret_cast<T *>(shared);
+  T *const zeros = stages + 2 * product_stage<K>;
+  const int row0 = blockIdx.x * PRODUCT_ROWS, column0 = blockIdx.y * PRODUCT_COLUMNS;
+  const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
+  const int depth = (inputs + PRODUCT_DEPTH - 1) / PRODUCT_DEPTH;
+  const bool x_vectors = inputs % 8 == 0 && aligned16(x), w_vectors = inputs % 8 == 0 && aligned16(w);
+  if (thread < 8) zeros[thread] = from_float<T>(0.f);
+
+  auto fetch = [&](int step, int stage) {
+    constexpr int X_ROWS = PRODUCT_ROWS + K - 1, PIECES = PRODUCT_DEPTH / 8;
+    T *const sx = stages + stage * product_stage<K>, *const sw = sx + X_ROWS * PRODUCT_PITCH;
+#pragma unroll 1
+    for (int i = thread; i < (X_ROWS + K * PRODUCT_COLUMNS) * PIECES; i += 128) {
+      const int line = i / PIECES, at = i % PIECES * 8, channel = step * PRODUCT_DEPTH + at;
+      if (line < X_ROWS) {
+        const int row = row0 + line - K / 2;
+        const bool exists = row >= 0 && row < rows;
+        fetch8(sx + line * PRODUCT_PITCH + at, x + (exists ? (long long)row * inputs : 0), channel, inputs, exists, x_vectors);
+      } else {
+        const int tap = (line - X_ROWS) / PRODUCT_COLUMNS, column = column0 + (line - X_ROWS) % PRODUCT_COLUMNS;
+        const bool exists = column < outputs;
+        fetch8(sw + (line - X_ROWS) * PRODUCT_PITCH + at, w + (exists ? ((long long)tap * outputs + column) * inputs : 0),
+               channel, inputs, exists, w_vectors);
+      }
+    }
+    copy_async_commit();
+  };
+
+  // This lane's row of each of the warp's two row tiles, and for each tap whether the source is in the same clip.
+  const int lane_row = warp * 32 + (lane & 7) + (lane & 8);
+  bool inside[2][K];
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    const int frame = (row0 + lane_row + 16 * i) % frames;
+#pragma unroll
+    for (int t = 0; t < K; t++) inside[i][t] = t == K / 2 || (frame + t - K / 2 >= 0 && frame + t - K / 2 < frames);
+  }
+
+  float sums[2][PRODUCT_COLUMNS / 8][4] = {};
+  fetch(0, 0);
+  for (int step = 0; step < depth; step++) {
+    if (step + 1 < depth) {
+      fetch(step + 1, (step + 1) & 1);
+      COPY_ASYNC_WAIT(1);
+    } else {
+      COPY_ASYNC_WAIT(0);
+    }
+    __syncthreads();
+    const T *const sx = stages + (step & 1) * product_stage<K>;
+    const T *const sw = sx + (PRODUCT_ROWS + K - 1) * PRODUCT_PITCH;
+#pragma unroll
+    for (int k = 0; k < PRODUCT_DEPTH; k += 16) {
+#pragma unroll
+      for (int t = 0; t < K; t++) {
+        unsigned a[2][4];
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          const T *const row = sx + (lane_row + 16 * i + t) * PRODUCT_PITCH + k + (lane >> 4) * 8;
+          load_matrices(a[i], inside[i][t] ? row : zeros);
+        }
+#pragma unroll
+        for (int n = 0; n < PRODUCT_COLUMNS / 16; n++) {
+          unsigned b[4];
+          const int column = t * PRODUCT_COLUMNS + n * 16 + (lane & 7) + (lane >> 4) * 8;
+          load_matrices(b, sw + column * PRODUCT_PITCH + k + (lane & 8));
+#pragma unroll
+          for (int i = 0; i < 2; i++) {
+            multiply_matrices(sums[i][2 * n], a[i], b[0], b[1], T{});
+            multiply_matrices(sums[i][2 * n + 1], a[i], b[2], b[3], T{});
+          }
+        }
+      }
+    }
+    __syncthreads();  // the next fetch overwrites what was read here
+  }
+  // Out through shared memory, sixteen rows of a warp at a time: whole rows in global memory, and one copy of the code.
+  constexpr int OUT_PITCH = PRODUCT_COLUMNS + 4;
+  float *const out = reinterpret_cast<float *>(shared) + warp * 16 * OUT_PITCH;
+  static_assert(4 * 16 * OUT_PITCH * 4 <= 2 * product_stage<K> * 2, "the rows fit in the stages");
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+#pragma unroll
+    for (int n = 0; n < PRODUCT_COLUMNS / 8; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++)
+        out[((lane >> 2) + 8 * (e >> 1)) * OUT_PITCH + n * 8 + (lane & 3) * 2 + (e & 1)] = sums[i][n][e];
+    __syncwarp();
+#pragma unroll 1
+    for (int j = lane; j < 16 * PRODUCT_COLUMNS; j += 32) {
+      const int row = row0 + warp * 32 + i * 16 + j / PRODUCT_COLUMNS, column = column0 + j % PRODUCT_COLUMNS;
+      if (row < rows && column < outputs) {
+        const long long at = (long long)row * outputs + column;
+        float value = out[j / PRODUCT_COLUMNS * OUT_PITCH + j % PRODUCT_COLUMNS] + (bias ? bias[column] : 0.f);
+        if (before) before[at] = from_float<G>(value);
+        value = activate(value, activation);
+        y[at] = from_float<G>(value + (residual ? to_float(residual[at]) : 0.f));
+      }
+    }
+    __syncwarp();
+  }
+}
+
+constexpr int PLAIN_ROWS = 64, PLAIN_COLUMNS = 64, PLAIN_DEPTH = 16;
+
+// Channels channel .. channel + 3 of a row; zeros where they or the row do not exist.
+__device__ __forceinline__ void fetch4(float (&to)[4], const float *row, int channel, int channels, bool exists, bool vectors) {
+  if (vectors && exists && channel < channels) {
+    load_values<4>(row + channel, to);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; i++) to[i] = exists && channel + i < channels ? row[channel + i] : 0.f;
+  }
+}
+
+// grid (ceil(rows / 64), ceil(outputs / 64)), 256 threads: four rows by four columns each.
+template <int K>
+__device__ __forceinline__ void product_plain(const float *__restrict__ x, const float *__restrict__ w,
+                                              const float *__restrict__ bias, const float *__restrict__ residual,
+                                              float *__restrict__ before, float *__restrict__ y, int rows, int frames,
+                                              int inputs, int outputs, int activation) {
+  constexpr int X_ROWS = PLAIN_ROWS + K - 1;
+  __shared__ float sx[PLAIN_DEPTH][X_ROWS + 5 - K];
+  __shared__ __align__(16) float sw[K][PLAIN_DEPTH][PLAIN_COLUMNS + 4];
+  const int row0 = blockIdx.x * PLAIN_ROWS, column0 = blockIdx.y * PLAIN_COLUMNS;
+  const int thread = threadIdx.x, own_row = (thread >> 4) * 4, own_column = (thread & 15) * 4;
+  const bool x_vectors = inputs % 4 == 0 && aligned16(x), w_vectors = inputs % 4 == 0 && aligned16(w);
+  bool inside[4][K];
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const int frame = (row0 + own_row + i) % frames;
+#pragma unroll
+    for (int t = 0; t < K; t++) inside[i][t] = t == K / 2 || (frame + t - K / 2 >= 0 && frame + t - K / 2 < frames);
+  }
+  float sums[4][4] = {};
+  for (int channel0 = 0; channel0 < inputs; channel0 += PLAIN_DEPTH) {
+#pragma unroll 1
+    for (int i = thread; i < (X_ROWS + K * PLAIN_COLUMNS) * (PLAIN_DEPTH / 4); i += 256) {
+      const int line = i / (PLAIN_DEPTH / 4), at = i % (PLAIN_DEPTH / 4) * 4;
+      float v[4];
+      if (line < X_ROWS) {
+        const int row = row0 + line - K / 2;
+        const bool exists = row >= 0 && row < rows;
+        fetch4(v, x + (exists ? (long long)row * inputs : 0), channel0 + at, inputs, exists, x_vectors);
+#pragma unroll
+        for (int e = 0; e < 4; e++) sx[at + e][line] = v[e];
+      } else {
+        const int tap = (line - X_ROWS) / PLAIN_COLUMNS, column = (line - X_ROWS) % PLAIN_COLUMNS;
+        const bool exists = column0 + column < outputs;
+        fetch4(v, w + (exists ? ((long long)tap * outputs + column0 + column) * inputs : 0), channel0 + at, inputs, exists,
+               w_vectors);
+#pragma unroll
+        for (int e = 0; e < 4; e++) sw[tap][at + e][column] = v[e];
+      }
+    }
+    __syncthreads();
+#pragma unroll 4
+    for (int k = 0; k < PLAIN_DEPTH; k++) {
+      float xs[4 + K - 1];
+#pragma unroll
+      for (int i = 0; i < 4 + K - 1; i++) xs[i] = sx[k][own_row + i];
+#pragma unroll
+      for (int t = 0; t < K; t++) {
+        float ws[4];
+        load_values<4>(&sw[t][k][own_column], ws);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const float value = inside[i][t] ? xs[i + t] : 0.f;
+#pragma unroll
+          for (int e = 0; e < 4; e++) sums[i][e] = fmaf(value, ws[e], sums[i][e]);
+        }
+      }
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int row = row0 + own_row + i, column = column0 + own_column + e;
+      if (row < rows && column < outputs) {
+        const long long at = (long long)row * outputs + column;
+        const float value = sums[i][e] + (bias ? bias[column] : 0.f);
+        if (before) before[at] = value;
+        y[at] = activate(value, activation) + (residual ? residual[at] : 0.f);
+      }
+    }
+}
+
+#define PRODUCT_ARGUMENTS(T, G)                                                                                       \
+  const G *x, const T *w, const float *bias, const G *residual, G *before, G *y, int rows, int frames, int inputs,      \
+      int outputs, int activation
+#define PRODUCT_VALUES x, w, bias, residual, before, y, rows, frames, inputs, outputs, activation
+#define PRODUCT(SUFFIX, T, G, K)                                                                                      \
+  extern "C" __global__ void __launch_bounds__(128) temporal_conv##K##_##SUFFIX(PRODUCT_ARGUMENTS(T, G)) {               \
+    product_matrices<T, G, K>(PRODUCT_VALUES);                                                                          \
+  }
+#define PRODUCT_PLAIN(K)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256) temporal_conv##K##_f32(PRODUCT_ARGUMENTS(float, float)) {            \
+    product_plain<K>(PRODUCT_VALUES);                                                                                   \
+  }
+PRODUCT_PLAIN(1)
+PRODUCT_PLAIN(3)
+PRODUCT(f16, f16, f16, 1)
+PRODUCT(f16, f16, f16, 3)
+PRODUCT(bf16, bf16, bf16, 1)
+PRODUCT(bf16, bf16, bf16, 3)
+PRODUCT(f32_bf16, bf16, float, 1)
+PRODUCT(f32_bf16, bf16, float, 3)
+
+// (outputs, inputs, taps) in f32 to (taps, outputs, inputs) in T; `turned`: to (taps, inputs, outputs) with the taps in
+// reverse, which takes gradients back to the input. grid ceil(count / 256), 256 threads.
+template <typename T>
+__device__ __forceinline__ void pack(const float *__restrict__ w, T *__restrict__ packed, int outputs, int inputs, int taps,
+                                     int turned) {
+  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
+  if (i >= (long long)outputs * inputs * taps) return;
+  const int last = turned ? outputs : inputs, middle = turned ? inputs : outputs;
+  const int a = (int)(i % last), b = (int)(i / last % middle), t = (int)(i / last / middle);
+  const int output = turned ? a : b, input = turned ? b : a, tap = turned ? taps - 1 - t : t;
+  packed[i] = from_float<T>(w[((long long)output * inputs + input) * taps + tap]);
+}
+#define PACK(SUFFIX, T)                                                                                               \
+  extern "C" __global__ void __launch_bounds__(256) pack_weight_##SUFFIX(const float *w, T *packed, int outputs, int inputs, \
+                                                                       int taps, int turned) {                          \
+    pack<T>(w, packed, outputs, inputs, taps, turned);                                                                  \
+  }
+PACK(f32, float)
+PACK(f16, f16)
+PACK(bf16, bf16)
+
+// parts[p][output][input][tap] = sum over the part's rows of dy[row][output] * x[row + tap - taps / 2][input]
+//
+// grid (ceil(outputs / 64) * ceil(inputs / 64), taps, parts). Matrices: 128 threads, GRADIENT_SHARED bytes.
+constexpr int GRADIENT_TILE = 64, GRADIENT_DEPTH = 32, GRADIENT_PITCH = GRADIENT_TILE + 8;
+constexpr int GRADIENT_STAGE = 2 * GRADIENT_DEPTH * GRADIENT_PITCH;
+[[maybe_unused]] constexpr int GRADIENT_SHARED = 2 * GRADIENT_STAGE * 2 - 16;  // the last row is not padded
+
+template <typename T, typename G>
+__device__ __forceinline__ void weight_gradient_matrices(const G *__restrict__ x, const G *__restrict__ dy,
+                                                         float *__restrict__ parts, int rows, int frames, int inputs,
+                                                         int outputs, int rows_per_part) {
+  DYNAMIC_SHARED(shared);
+  T *const stages = reinterpret_cast<T *>(shared);
+  const int tiles = (inputs + GRADIENT_TILE - 1) / GRADIENT_TILE;
+  const int output0 = blockIdx.x / tiles * GRADIENT_TILE, input0 = blockIdx.x % tiles * GRADIENT_TILE;
+  const int taps = gridDim.y, shift = (int)blockIdx.y - taps / 2;
+  const int first = blockIdx.z * rows_per_part, end = min(first + rows_per_part, rows);
+  const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
+  const bool x_vectors = inputs % 8 == 0 && aligned16(x), dy_vectors = outputs % 8 == 0 && aligned16(dy);
+
+  auto fetch = [&](int row0, int stage) {
+    constexpr int PIECES = GRADIENT_TILE / 8;
+    T *const s = stages + stage * GRADIENT_STAGE;
+#pragma unroll 1
+    for (int i = thread; i < 2 * GRADIENT_DEPTH * PIECES; i += 128) {
+      const int line = i / PIECES, at = i % PIECES * 8, row = row0 + line % GRADIENT_DEPTH;
+      if (line < GRADIENT_DEPTH) {
+        const bool exists = row < end;
+        fetch8(s + line * GRADIENT_PITCH + at, dy + (exists ? (long long)row * outputs : 0), output0 + at, outputs, exists,
+               dy_vectors);
+      } else {
+        const int frame = row % frames + shift;
+        const bool exists = row < end && frame >= 0 && frame < frames;
+        fetch8(s + line * GRADIENT_PITCH + at, x + (exists ? (long long)(row + shift) * inputs : 0), input0 + at, inputs,
+               exists, x_vectors);
+      }
+    }
+    copy_async_commit();
+  };
+
+  const int warp_output = (warp >> 1) * 32, warp_input = (warp & 1) * 32;
+  float sums[2][4][4] = {};
+  fetch(first, 0);
+  for (int row0 = first, stage = 0; row0 < end; row0 += GRADIENT_DEPTH, stage ^= 1) {
+    if (row0 + GRADIENT_DEPTH < end) {
+      fetch(row0 + GRADIENT_DEPTH, stage ^ 1);
+      COPY_ASYNC_WAIT(1);
+    } else {
+      COPY_ASYNC_WAIT(0);
+    }
+    __syncthreads();
+    const T *const sdy = stages + stage * GRADIENT_STAGE, *const sx = sdy + GRADIENT_DEPTH * GRADIENT_PITCH;
+#pragma unroll
+    for (int k = 0; k < GRADIENT_DEPTH; k += 16) {
+      unsigned a[2][4];
+#pragma unroll
+      for (int i = 0; i < 2; i++)
+        load_matrices_turned(a[i], sdy + (k + (lane & 7) + (lane >> 4) * 8) * GRADIENT_PITCH + warp_output + i * 16 + (lane & 8));
+#pragma unroll
+      for (int n = 0; n < 2; n++) {
+        unsigned b[4];
+        load_matrices_turned(b, sx + (k + (lane & 15)) * GRADIENT_PITCH + warp_input + n * 16 + (lane >> 4) * 8);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          multiply_matrices(sums[i][2 * n], a[i], b[0], b[1], T{});
+          multiply_matrices(sums[i][2 * n + 1], a[i], b[2], b[3], T{});
+        }
+      }
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int i = 0; i < 2; i++)
+#pragma unroll
+    for (int n = 0; n < 4; n++)
+#pragma unroll
+      for (int e = 0; e < 4; e++) {
+        const int output = output0 + warp_output + i * 16 + (lane >> 2) + 8 * (e >> 1);
+        const int input = input0 + warp_input + n * 8 + (lane & 3) * 2 + (e & 1);
+        if (output < outputs && input < inputs)
+          parts[(((long long)blockIdx.z * outputs + output) * inputs + input) * taps + blockIdx.y] = sums[i][n][e];
+      }
+}
+
+// 256 threads: four outputs by four inputs each.
+__device__ __forceinline__ void weight_gradient_plain(const float *__restrict__ x, const float *__restrict__ dy,
+                                                      float *__restrict__ parts, int rows, int frames, int inputs,
+                                                      int outputs, int rows_per_part) {
+  constexpr int DEPTH = 16;
+  __shared__ __align__(16) float sdy[DEPTH][GRADIENT_TILE];
+  __shared__ __align__(16) float sx[DEPTH][GRADIENT_TILE];
+  const int tiles = (inputs + GRADIENT_TILE - 1) / GRADIENT_TILE;
+  const int output0 = blockIdx.x / tiles * GRADIENT_TILE, input0 = blockIdx.x % tiles * GRADIENT_TILE;
+  const int taps = gridDim.y, shift = (int)blockIdx.y - taps / 2;
+  const int first = blockIdx.z * rows_per_part, end = min(first + rows_per_part, rows);
+  const int thread = threadIdx.x, own_output = (thread >> 4) * 4, own_input = (thread & 15) * 4;
+  const bool x_vectors = inputs % 4 == 0 && aligned16(x), dy_vectors = outputs % 4 == 0 && aligned16(dy);
+  float sums[4][4] = {};
+  for (int row0 = first; row0 < end; row0 += DEPTH) {
+#pragma unroll 1
+    for (int i = thread; i < 2 * DEPTH * (GRADIENT_TILE / 4); i += 256) {
+      const int line = i / (GRADIENT_TILE / 4), at = i % (GRADIENT_TILE / 4) * 4, row = row0 + line % DEPTH;
+      float v[4];
+      if (line < DEPTH) {
+        const bool exists = row < end;
+        fetch4(v, dy + (exists ? (long long)row * outputs : 0), output0 + at, outputs, exists, dy_vectors);
+        store_values<4>(&sdy[line][at], v);
+      } else {
+        const int frame = row % frames + shift;
+        const bool exists = row < end && frame >= 0 && frame < frames;
+        fetch4(v, x + (exists ? (long long)(row + shift) * inputs : 0), input0 + at, inputs, exists, x_vectors);
+        store_values<4>(&sx[line - DEPTH][at], v);
+      }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int k = 0; k < DEPTH; k++) {
+      float a[4], b[4];
+      load_values<4>(&sdy[k][own_output], a);
+      load_values<4>(&sx[k][own_input], b);
+#pragma unroll
+      for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) sums[i][e] = fmaf(a[i], b[e], sums[i][e]);
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int output = output0 + own_output + i, input = input0 + own_input + e;
+      if (output < outputs && input < inputs)
+        parts[(((long long)blockIdx.z * outputs + output) * inputs + input) * taps + blockIdx.y] = sums[i][e];
+    }
+}
+
+#define GRADIENT_ARGUMENTS(G) \
+  const G *x, const G *dy, float *parts, int rows, int frames, int inputs, int outputs, int rows_per_part
+#define GRADIENT_VALUES x, dy, parts, rows, frames, inputs, outputs, rows_per_part
+#define GRADIENT(SUFFIX, T, G)                                                                                        \
+  extern "C" __global__ void __launch_bounds__(128) weight_gradient_##SUFFIX(GRADIENT_ARGUMENTS(G)) {                    \
+    weight_gradient_matrices<T, G>(GRADIENT_VALUES);                                                                    \
+  }
+extern "C" __global__ void __launch_bounds__(256) weight_gradient_f32(GRADIENT_ARGUMENTS(float)) {
+  weight_gradient_plain(GRADIENT_VALUES);
+}
+GRADIENT(f16, f16, f16)
+GRADIENT(bf16, bf16, bf16)
+GRADIENT(f32_bf16, bf16, float)
