@@ -125,9 +125,6 @@ macro_rules! tile {
                 unsafe {
                     let c = c.add(rows * PANEL);
                     let mut sums = [[_mm512_setzero_ps(); 2]; 8];
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = [_mm512_loadu_ps(c.add(r * PANEL)), _mm512_loadu_ps(c.add(r * PANEL + 16))];
-                    }
                     for k in 0..blocks * 16 {
                         let (a, b) = ((*lines.add(k)).cast::<u32>().add(rows), b.cast::<__m512i>().add(2 * k));
                         let columns = [_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1))];
@@ -136,8 +133,10 @@ macro_rules! tile {
                         }
                     }
                     for (r, sum) in sums.iter().enumerate() {
-                        _mm512_storeu_ps(c.add(r * PANEL), sum[0]);
-                        _mm512_storeu_ps(c.add(r * PANEL + 16), sum[1]);
+                        for (half, sum) in sum.iter().enumerate() {
+                            let c = c.add(r * PANEL + half * 16);
+                            _mm512_storeu_ps(c, _mm512_add_ps(_mm512_loadu_ps(c), *sum));
+                        }
                     }
                 }
             }
