@@ -8,12 +8,13 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The least bytes of a buffer that is kept.
-const LEAST: usize = 64 << 10;
+/// The least bytes of a buffer that is kept. Smaller ones begin at pages as well here, which those that are read together
+/// in the first cache do not bear.
+const LEAST: usize = 1 << 20;
 /// Sizes are rounded up to one of so many steps between two powers of two.
 const STEPS: usize = 8;
 /// Powers of two from `LEAST` on.
-const POWERS: usize = 26;
+const POWERS: usize = 22;
 const CLASSES: usize = POWERS * STEPS;
 /// The most alignment that is asked of the system without saying so.
 const PAGE: usize = 4096;
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn blocks_come_back_and_no_more_is_held_than_was_used() {
         let kept = Kept::new();
-        let (small, large) = (0, 5 * STEPS);
+        let (small, large) = (0, 3 * STEPS);
         let blocks: Vec<_> = (0..4).map(|_| kept.take(large)).collect();
         assert!(blocks.iter().all(|(block, fresh)| !block.is_null() && *fresh));
         for (block, _) in &blocks {
@@ -259,7 +260,7 @@ mod tests {
         assert!(!fresh && blocks.iter().any(|(block, _)| *block == again));
         // Other sizes take the place of what is kept.
         let mut others = Vec::new();
-        for _ in 0..90 {
+        for _ in 0..20 {
             others.push(kept.take(small).0);
             let lists = kept.lists();
             assert!(lists.used + lists.kept <= lists.most.max(lists.used), "{} + {}", lists.used, lists.kept);

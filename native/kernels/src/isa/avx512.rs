@@ -2,6 +2,7 @@
 
 use super::{Format, PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::mem::transmute;
 
 const ROWS: usize = 12;
@@ -83,6 +84,9 @@ macro_rules! tile {
         ) {
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
             let (mut totals, mut summed) = ([[_mm512_setzero_ps(); 2]; ROWS], 0);
+            // Registers are all taken by the sums. Where the compiler does not see into the totals they lie in whole cache
+            // lines; it would put them where each is in two.
+            let totals = if <$step>::PART == usize::MAX { &mut totals } else { black_box(&mut totals) };
             unsafe {
                 let mut b = b.cast::<__m512i>();
                 for tap in 0..taps {
@@ -105,7 +109,7 @@ macro_rules! tile {
                         }
                     }
                 }
-                for (r, (sum, total)) in sums.iter_mut().zip(&totals).enumerate() {
+                for (r, (sum, total)) in sums.iter_mut().zip(&*totals).enumerate() {
                     if <$step>::PART != usize::MAX {
                         *sum = [_mm512_add_ps(sum[0], total[0]), _mm512_add_ps(sum[1], total[1])];
                     }
