@@ -8,8 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The least bytes of a buffer that is kept. Smaller ones begin at pages as well here, which those that are read together
-/// in the first cache do not bear.
+/// The least bytes of a buffer that is kept; smaller ones the system's own allocator keeps.
 const LEAST: usize = 1 << 20;
 /// Sizes are rounded up to one of so many steps between two powers of two.
 const STEPS: usize = 8;
