@@ -127,8 +127,13 @@ pub fn release(handle: u32) {
         table.free.push_back(index);
     }
     drop(table);
+    let kind = entry.kind;
     // Outside the lock: freeing a big tensor takes long, and an object may release handles of its own.
     drop(entry);
+    // What its work needed is not needed again soon.
+    if ["network", "trainer"].contains(&kind) {
+        kinora_kernels::buffers::release();
+    }
 }
 
 /// How many objects of each kind are alive, and the bytes of the tensors among them (storage shared by two tensors

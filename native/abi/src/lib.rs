@@ -20,6 +20,10 @@ use serde_json::{Value, json};
 use context::{Context, Refusal, status};
 use jobs::Job;
 
+/// Of this library alone: the program that loads it keeps its own.
+#[global_allocator]
+static ALLOCATOR: kinora_kernels::buffers::KeptBuffers = kinora_kernels::buffers::KeptBuffers;
+
 /// The version of this ABI; the TypeScript side refuses another.
 pub const ABI_VERSION: u32 = 1;
 

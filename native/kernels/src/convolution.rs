@@ -1,7 +1,7 @@
 //! Linear layers, two-dimensional and temporal convolutions: one product over gathered rows.
 
 use crate::product::{column_sums, path, product};
-use crate::storage::{slice, tensor, uninitialised, with_values};
+use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
 use crate::weight_gradient::weight_gradient;
 use crate::{Precision, Weight, precision};
@@ -175,16 +175,18 @@ fn to_weight_order(from: &[f32], outputs: usize, inputs: usize, taps: usize) -> 
     // Sixteen outputs at a time are a cache line of each tap.
     const TOGETHER: usize = 16;
     let mut to = uninitialised(from.len());
-    for first in (0..outputs).step_by(TOGETHER) {
+    let chunk = TOGETHER * inputs * taps;
+    each_chunk(&mut to, chunk.max(1), |part, to| {
+        let first = part * TOGETHER;
         let count = (outputs - first).min(TOGETHER);
         for input in 0..inputs {
             for tap in 0..taps {
                 let from = &from[(tap * inputs + input) * outputs + first..][..count];
                 for (i, value) in from.iter().enumerate() {
-                    to[((first + i) * inputs + input) * taps + tap] = *value;
+                    to[(i * inputs + input) * taps + tap] = *value;
                 }
             }
         }
-    }
+    });
     to
 }

@@ -129,7 +129,7 @@ pub(crate) type GatheredTile = unsafe fn(
 /// `a` holds, for each block, one line a row; `b` one [`PANEL_BLOCK`] a block.
 pub(crate) type PackedTile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
 /// `c[16][32] += sum over k of a * b`; `lines` points, for each block, to 16 lines: one for each k (or pair of k), 16 rows
-/// in a line.
+/// in a line. The sum of f32 begins at zero and is added to `c` at the end: long sums round less in parts.
 pub(crate) type WideTile = unsafe fn(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32);
 
 /// The product of a few rows with a panel.

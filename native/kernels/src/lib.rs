@@ -9,6 +9,7 @@
 
 mod activation;
 mod attention;
+pub mod buffers;
 mod candle_threads;
 mod convolution;
 mod grid;
@@ -19,6 +20,7 @@ pub mod philox;
 mod precision;
 mod product;
 pub mod resample;
+mod scaled_norm;
 mod simd;
 mod storage;
 mod taps;
@@ -34,4 +36,5 @@ pub use isa::{Isa, isa};
 pub use join::{add, concatenate};
 pub use norm::{group_norm, layer_norm, rms_norm};
 pub use precision::{Precision, precision, with_precision};
+pub use scaled_norm::rms_norm_silu;
 pub use weight::Weight;

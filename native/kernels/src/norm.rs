@@ -1,7 +1,7 @@
 //! Group norm fused with scale-shift and SiLU, layer norm and RMS norm.
 
 use crate::simd::{sigmoid, vectorised};
-use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
+use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::OnceLock;
@@ -255,6 +255,8 @@ pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f64) -> Result<Tensor> {
 
 /// Rows whose gains' gradients are added up in f32 before they are added to the total in f64.
 const SUMMED_ROWS: usize = 16;
+/// Rows that one task takes backward.
+const TASK_ROWS: usize = 1024;
 
 struct RowNorm {
     centre: bool,
@@ -360,22 +362,27 @@ impl CustomOp3 for RowNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let channels = gamma.elem_count();
-        let mut totals = vec![0f64; 2 * channels];
         let mut dx = uninitialised(x.elem_count());
-        with_values(x, |x| {
+        let all = Rows::new(&mut dx);
+        let totals = with_values(x, |x| {
             with_values(gamma, |gamma| {
                 with_values(grad, |dy| {
-                    let part = SUMMED_ROWS * channels;
-                    let mut sums = vec![0f32; 2 * channels];
-                    for ((x, dy), dx) in x.chunks(part).zip(dy.chunks(part)).zip(dx.chunks_mut(part)) {
-                        sums.fill(0.0);
-                        let (gains, offsets) = sums.split_at_mut(channels);
-                        row_backward(x, dy, gamma, self.centre, self.eps, dx, gains, offsets);
-                        for (to, from) in totals.iter_mut().zip(&sums) {
-                            *to += f64::from(*from);
+                    let (part, task) = (SUMMED_ROWS * channels, TASK_ROWS * channels);
+                    Ok(sum_parts(x.len().div_ceil(task), 2 * channels, |i, totals| {
+                        let range = i * task..((i + 1) * task).min(x.len());
+                        // SAFETY: tasks have their own rows.
+                        let dx = unsafe { all.slice(range.start, range.len()) };
+                        let (x, dy) = (&x[range.clone()], &dy[range]);
+                        let mut sums = vec![0f32; 2 * channels];
+                        for ((x, dy), dx) in x.chunks(part).zip(dy.chunks(part)).zip(dx.chunks_mut(part)) {
+                            sums.fill(0.0);
+                            let (gains, offsets) = sums.split_at_mut(channels);
+                            row_backward(x, dy, gamma, self.centre, self.eps, dx, gains, offsets);
+                            for (to, from) in totals.iter_mut().zip(&sums) {
+                                *to += f64::from(*from);
+                            }
                         }
-                    }
-                    Ok(())
+                    }))
                 })
             })
         })?;

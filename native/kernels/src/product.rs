@@ -3,10 +3,10 @@
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
 use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, isa, tiles};
-use crate::storage::each_chunk;
+use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 
 /// Packed rows kept in the second-level cache while all panels pass over them.
@@ -14,7 +14,7 @@ const ROW_BLOCK_BYTES: usize = 384 * 1024;
 /// The most rows that a tile has, on any path.
 const MOST_ROWS: usize = 32;
 
-/// Zeroed bytes aligned to a cache line.
+/// Bytes aligned to a cache line, which their owner writes before reading any of them.
 pub(crate) struct Lines {
     data: *mut u8,
     bytes: usize,
@@ -27,7 +27,7 @@ impl Lines {
     pub fn new(bytes: usize) -> Self {
         let bytes = bytes.max(LINE);
         let layout = Layout::from_size_align(bytes, LINE).expect("a packed buffer fits in memory");
-        let data = unsafe { alloc_zeroed(layout) };
+        let data = unsafe { alloc(layout) };
         if data.is_null() {
             handle_alloc_error(layout);
         }
@@ -95,9 +95,9 @@ impl Panels {
         } else {
             (0..blocks).collect()
         };
-        // Read along the columns, written along the lines.
-        let mut turned = [[0f32; PANEL]; 32];
-        for panel in 0..panels {
+        each_task((0..panels).collect(), |panel| {
+            // Read along the columns, written along the lines.
+            let mut turned = [[0f32; PANEL]; 32];
             let columns = (n - panel * PANEL).min(PANEL);
             for &block in &order {
                 let first = block * lane;
@@ -128,7 +128,7 @@ impl Panels {
                     }
                 }
             }
-        }
+        });
         Self { isa, format, k, n, blocks, lines }
     }
 
@@ -374,12 +374,14 @@ pub(crate) const SUMMED_ROWS: usize = 32;
 
 /// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
 pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
-    let mut sums = vec![0f64; n];
-    for row in dy.chunks_exact(n) {
-        for (sum, value) in sums.iter_mut().zip(row) {
-            *sum += f64::from(*value);
+    let part = 4096 * n.max(1);
+    let sums = sum_parts(dy.len().div_ceil(part), n, |i, sums| {
+        for row in dy[i * part..].chunks_exact(n).take(part / n) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
         }
-    }
+    });
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 

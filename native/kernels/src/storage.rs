@@ -51,6 +51,30 @@ pub(crate) fn each_chunk(values: &mut [f32], len: usize, work: impl Fn(usize, &m
     }
 }
 
+/// Runs `work` on each of `tasks`, on all threads of the current pool.
+pub(crate) fn each_task<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
+    if rayon::current_num_threads() == 1 {
+        tasks.into_iter().for_each(work);
+    } else {
+        tasks.into_par_iter().with_max_len(1).for_each(work);
+    }
+}
+
+/// The sums of `len` numbers over parts that `work` fills in from zero, on all threads of the current pool. Parts are
+/// added up in their order, so that threads do not change a bit.
+pub(crate) fn sum_parts(parts: usize, len: usize, work: impl Fn(usize, &mut [f64]) + Sync + Send) -> Vec<f64> {
+    let mut sums = vec![0f64; parts.max(1) * len];
+    each_task(sums.chunks_mut(len.max(1)).take(parts).enumerate().collect(), |(i, sums)| work(i, sums));
+    let (total, rest) = sums.split_at_mut(len);
+    for part in rest.chunks_exact(len.max(1)) {
+        for (to, from) in total.iter_mut().zip(part) {
+            *to += from;
+        }
+    }
+    sums.truncate(len);
+    sums
+}
+
 /// An array whose disjoint parts several tasks write.
 pub(crate) struct Rows {
     data: *mut f32,

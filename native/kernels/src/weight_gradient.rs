@@ -4,12 +4,16 @@
 
 use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
 use crate::product::{Lines, SUMMED_ROWS, with_scratch};
-use crate::storage::each_chunk;
+use crate::storage::each_task;
 use crate::taps::Taps;
 use rayon::prelude::*;
 
 /// Rows of k between two visits of a tile.
 const ROWS: usize = 512;
+/// Tasks a thread, about.
+const TASKS: usize = 8;
+/// Rows of k that a task packs.
+const PACKED_ROWS: usize = 2048;
 
 /// `[tap][channel][n]`: sum over rows of x[source(row, tap)][channel] * dy[row][n].
 pub(crate) fn weight_gradient(
@@ -27,11 +31,15 @@ pub(crate) fn weight_gradient(
     let blocks = rows.div_ceil(lane);
     let panels = n.div_ceil(PANEL);
     let columns = pack_columns(dy, rows, n, format, &tiles);
-    let groups = channels.div_ceil(WIDE);
     let chunk_blocks = ROWS / lane;
     let source = Source::new(x, channels, taps, format, &tiles);
     let mut out = vec![0f32; tap_count * channels * n];
-    let work = |tap: usize, out: &mut [f32]| {
+    // Channels a task, in groups of sixteen: a 1x1 kernel has one tap for all threads, and nine are no even number.
+    let threads = rayon::current_num_threads();
+    let wanted = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(tap_count) };
+    let groups_a_task = channels.div_ceil(WIDE).div_ceil(wanted);
+    let work = |tap: usize, first_group: usize, out: &mut [f32]| {
+        let groups = (out.len() / n).div_ceil(WIDE);
         let mut sums = vec![0f32; groups * panels * WIDE * PANEL];
         let mut sources = [0i32; ROWS];
         let mut lines = [std::ptr::null(); ROWS];
@@ -42,22 +50,15 @@ pub(crate) fn weight_gradient(
                 taps.fill(first * lane, tap, &mut sources[..present]);
                 sources[present..count * lane].fill(-1);
                 for group in 0..groups {
-                    source.lines(group, &sources[..count * lane], packed, &mut lines[..count * 16]);
+                    source.lines(first_group + group, &sources[..count * lane], packed, &mut lines[..count * 16]);
                     for panel in 0..panels {
                         let sums = &mut sums[(group * panels + panel) * WIDE * PANEL..][..WIDE * PANEL];
                         let b = |block: usize| columns.at((panel * blocks + first + block) * PANEL_BLOCK);
-                        if format == Format::Bf16 {
-                            // The operands round more than the sum, however long.
-                            unsafe { (tiles.wide)(count, lines.as_ptr(), b(0), sums.as_mut_ptr()) };
-                            continue;
-                        }
-                        for block in (0..count).step_by(SUMMED_ROWS / lane) {
-                            let mut part = [0f32; WIDE * PANEL];
-                            let (count, lines) = ((count - block).min(SUMMED_ROWS / lane), &lines[block * 16..]);
-                            unsafe { (tiles.wide)(count, lines.as_ptr(), b(block), part.as_mut_ptr()) };
-                            for (sum, part) in sums.iter_mut().zip(&part) {
-                                *sum += part;
-                            }
+                        // Operands in bf16 round more than the sum, however long.
+                        let part = if format == Format::Bf16 { count } else { SUMMED_ROWS / lane };
+                        for block in (0..count).step_by(part) {
+                            let (count, lines) = ((count - block).min(part), &lines[block * 16..]);
+                            unsafe { (tiles.wide)(count, lines.as_ptr(), b(block), sums.as_mut_ptr()) };
                         }
                     }
                 }
@@ -70,7 +71,15 @@ pub(crate) fn weight_gradient(
             }
         }
     };
-    each_chunk(&mut out, channels * n, work);
+    let tasks: Vec<_> = out
+        .chunks_mut((channels * n).max(1))
+        .enumerate()
+        .flat_map(|(tap, out)| {
+            let parts = out.chunks_mut((groups_a_task * WIDE * n).max(1)).enumerate();
+            parts.map(move |(part, out)| (tap, part * groups_a_task, out))
+        })
+        .collect();
+    each_task(tasks, |(tap, group, out)| work(tap, group, out));
     out
 }
 
@@ -145,41 +154,58 @@ impl<'a> Source<'a> {
 fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles) -> Lines {
     let lane = format.lane();
     let blocks = rows.div_ceil(lane);
-    let step = lane / 16;
     let lines = Lines::new(n.div_ceil(PANEL) * blocks * PANEL_BLOCK);
+    let parts = (0..n.div_ceil(PANEL)).flat_map(|panel| (0..rows).step_by(PACKED_ROWS).map(move |row| (panel, row)));
+    each_task(parts.collect(), |(panel, first)| {
+        let base = lines.at((panel * blocks + first / lane) * PANEL_BLOCK);
+        // The last block is filled up with nothing.
+        let whole = (rows - first).div_ceil(lane) * lane;
+        pack_panel(dy, first, whole.min(PACKED_ROWS), n, panel, format, tiles, base);
+    });
+    lines
+}
+
+/// `count` rows of one panel, from `first` on.
+fn pack_panel(
+    dy: &[f32],
+    first: usize,
+    count: usize,
+    n: usize,
+    panel: usize,
+    format: Format,
+    tiles: &Tiles,
+    base: *mut u8,
+) {
+    let step = format.lane() / 16;
     let nothing = [0f32; PANEL];
-    for panel in 0..n.div_ceil(PANEL) {
-        let columns = (n - panel * PANEL).min(PANEL);
-        let base = lines.at(panel * blocks * PANEL_BLOCK);
-        let mut edge = [[0f32; PANEL]; 2];
-        for k in 0..rows.div_ceil(step) {
-            let mut pair = [nothing.as_ptr(); 2];
-            for (i, from) in pair.iter_mut().enumerate().take(step) {
-                let row = k * step + i;
-                if row >= rows {
-                    continue;
-                }
-                let values = &dy[row * n + panel * PANEL..row * n + panel * PANEL + columns];
-                *from = if columns == PANEL {
-                    values.as_ptr()
-                } else {
-                    edge[i][..columns].copy_from_slice(values);
-                    edge[i].as_ptr()
-                };
+    let columns = (n - panel * PANEL).min(PANEL);
+    let mut edge = [[0f32; PANEL]; 2];
+    for k in 0..count / step {
+        let mut pair = [nothing.as_ptr(); 2];
+        for (i, from) in pair.iter_mut().enumerate().take(step) {
+            let row = first + k * step + i;
+            if row * n >= dy.len() {
+                continue;
             }
-            unsafe {
-                let to = base.add(k * 2 * LINE);
-                match format {
-                    Format::F32 => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
-                    Format::Bf16 => {
-                        (tiles.interleave)(pair[0], pair[1], to);
-                        (tiles.interleave)(pair[0].add(16), pair[1].add(16), to.add(LINE));
-                    }
+            let values = &dy[row * n + panel * PANEL..row * n + panel * PANEL + columns];
+            *from = if columns == PANEL {
+                values.as_ptr()
+            } else {
+                edge[i][..columns].copy_from_slice(values);
+                edge[i].as_ptr()
+            };
+        }
+        unsafe {
+            let to = base.add(k * 2 * LINE);
+            match format {
+                Format::F32 => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
+                Format::Bf16 => {
+                    (tiles.interleave)(pair[0], pair[1], to);
+                    (tiles.interleave)(pair[0].add(16), pair[1].add(16), to.add(LINE));
                 }
             }
         }
     }
-    lines
 }
 
 /// Sixteen channels of gathered rows, one line for each row (f32) or pair of rows (bf16).

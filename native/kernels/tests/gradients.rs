@@ -110,6 +110,10 @@ fn norm_gradients() {
     let vars = [var(&mut r, &[5, 3, 21]), var(&mut r, &[21]), var(&mut r, &[21])];
     check("layer_norm", &vars, |v| layer_norm(&v[0], &v[1], &v[2], 1e-5));
     check("rms_norm", &vars[..2], |v| rms_norm(&v[0], &v[1], 1e-12));
+    for (n, clips, c) in [(4, 2, 8), (3, 1, 21), (2, 2, 48)] {
+        let vars = [var(&mut r, &[3, 2, n, c]), var(&mut r, &[clips, 2 * c])];
+        check("rms_norm_silu", &vars, |v| rms_norm_silu(&v[0], &v[1], 1e-12));
+    }
 }
 
 #[test]
@@ -208,6 +212,28 @@ fn threads_do_not_change_a_bit() {
         let grads = y.sum_all()?.backward()?;
         let mut all = y.flatten_all()?.to_vec1::<f32>()?;
         for v in [&x, &w, &t, &ss] {
+            all.extend(grads.get(v).expect("a gradient").flatten_all()?.to_vec1::<f32>()?);
+        }
+        Result::Ok(all)
+    };
+    let with = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run).unwrap();
+    assert_eq!(with(1), with(2));
+    assert_eq!(with(1), with(3));
+}
+
+#[test]
+fn threads_do_not_change_a_bit_of_sums_over_many_rows() {
+    let mut r = Random(9);
+    let x = var(&mut r, &[24, 24, 8, 24]);
+    let (gains, gamma, beta) = (var(&mut r, &[2, 48]), var(&mut r, &[24]), var(&mut r, &[24]));
+    let (w, bias) = (var(&mut r, &[40, 24]), var(&mut r, &[40]));
+    let run = || {
+        let y = rms_norm_silu(&x, &gains, 1e-12)?;
+        let y = layer_norm(&y, &gamma, &beta, 1e-5)?;
+        let y = linear(&y, &Weight::fixed(w.as_tensor().clone()), Some(&bias))?;
+        let grads = y.sqr()?.sum_all()?.backward()?;
+        let mut all = y.flatten_all()?.to_vec1::<f32>()?;
+        for v in [&x, &gains, &gamma, &beta, &w, &bias] {
             all.extend(grads.get(v).expect("a gradient").flatten_all()?.to_vec1::<f32>()?);
         }
         Result::Ok(all)

@@ -196,6 +196,27 @@ fn row_norms_are_their_definitions() {
 }
 
 #[test]
+fn scaled_norm_is_its_definition() {
+    let mut r = Random(15);
+    for _ in 0..6 {
+        let (h, clips, frames, c) = (r.size(1, 40), r.size(1, 3), r.size(1, 5), r.size(3, 50));
+        let (x, gains) = (r.tensor(&[h, 3, clips * frames, c]), r.tensor(&[clips, 2 * c]));
+        let y = rms_norm_silu(&x, &gains, 1e-12).unwrap();
+        let (x, gains) = (values(&x), values(&gains));
+        let mut expected = Vec::new();
+        for (row, x) in x.chunks(c).enumerate() {
+            let gains = &gains[row % (clips * frames) / frames * 2 * c..][..2 * c];
+            let square = x.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / c as f64;
+            for i in 0..c {
+                let z = f64::from(x[i]) / square.sqrt() * f64::from(gains[i]) + f64::from(gains[c + i]);
+                expected.push(z / (1.0 + (-z).exp()));
+            }
+        }
+        close(&format!("rms_norm_silu {h}x3x{clips}x{frames}x{c}"), &y, &expected, 10);
+    }
+}
+
+#[test]
 fn activations_are_their_definitions() {
     let mut r = Random(6);
     let x = (r.tensor(&[33, 38]) * 8.0).unwrap();

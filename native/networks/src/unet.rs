@@ -466,7 +466,8 @@ mod tests {
         for seed in [40, 41] {
             let more = noise(&[CLIPS, FRAMES, 8, 8, 4], seed);
             let grown = run(&grown, &Tensor::cat(&[&x, &more], 4).unwrap(), &given);
-            assert_eq!(values(&grown), values(&y));
+            // More channels divide long sums into other parts.
+            assert!(difference(&grown, &y) < 1e-5);
         }
     }
 

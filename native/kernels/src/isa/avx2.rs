@@ -67,9 +67,6 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
             unsafe {
                 let c = c.add(rows * PANEL + half * 16);
                 let mut sums = [[_mm256_setzero_ps(); 2]; 4];
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = [_mm256_loadu_ps(c.add(r * PANEL)), _mm256_loadu_ps(c.add(r * PANEL + 8))];
-                }
                 for k in 0..blocks * 16 {
                     let a = (*lines.add(k)).cast::<f32>().add(rows);
                     let b = b.cast::<f32>().add(k * PANEL + half * 16);
@@ -81,8 +78,10 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
                     }
                 }
                 for (r, sum) in sums.iter().enumerate() {
-                    _mm256_storeu_ps(c.add(r * PANEL), sum[0]);
-                    _mm256_storeu_ps(c.add(r * PANEL + 8), sum[1]);
+                    for (half, sum) in sum.iter().enumerate() {
+                        let c = c.add(r * PANEL + half * 8);
+                        _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), *sum));
+                    }
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{Format, PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
+use std::hint::black_box;
 use std::mem::transmute;
 
 const ROWS: usize = 12;
@@ -83,6 +84,9 @@ macro_rules! tile {
         ) {
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
             let (mut totals, mut summed) = ([[_mm512_setzero_ps(); 2]; ROWS], 0);
+            // Registers are all taken by the sums. Where the compiler does not see into the totals they lie in whole cache
+            // lines; it would put them where each is in two.
+            let totals = if <$step>::PART == usize::MAX { &mut totals } else { black_box(&mut totals) };
             unsafe {
                 let mut b = b.cast::<__m512i>();
                 for tap in 0..taps {
@@ -105,7 +109,7 @@ macro_rules! tile {
                         }
                     }
                 }
-                for (r, (sum, total)) in sums.iter_mut().zip(&totals).enumerate() {
+                for (r, (sum, total)) in sums.iter_mut().zip(&*totals).enumerate() {
                     if <$step>::PART != usize::MAX {
                         *sum = [_mm512_add_ps(sum[0], total[0]), _mm512_add_ps(sum[1], total[1])];
                     }
@@ -125,9 +129,6 @@ macro_rules! tile {
                 unsafe {
                     let c = c.add(rows * PANEL);
                     let mut sums = [[_mm512_setzero_ps(); 2]; 8];
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        *sum = [_mm512_loadu_ps(c.add(r * PANEL)), _mm512_loadu_ps(c.add(r * PANEL + 16))];
-                    }
                     for k in 0..blocks * 16 {
                         let (a, b) = ((*lines.add(k)).cast::<u32>().add(rows), b.cast::<__m512i>().add(2 * k));
                         let columns = [_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1))];
@@ -136,8 +137,10 @@ macro_rules! tile {
                         }
                     }
                     for (r, sum) in sums.iter().enumerate() {
-                        _mm512_storeu_ps(c.add(r * PANEL), sum[0]);
-                        _mm512_storeu_ps(c.add(r * PANEL + 16), sum[1]);
+                        for (half, sum) in sum.iter().enumerate() {
+                            let c = c.add(r * PANEL + half * 16);
+                            _mm512_storeu_ps(c, _mm512_add_ps(_mm512_loadu_ps(c), *sum));
+                        }
                     }
                 }
             }

@@ -119,15 +119,19 @@ fn add_pair(sum: &mut [f32; PANEL], x: u32, columns: &[u32; PANEL]) {
 
 #[inline(always)]
 unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    let c = unsafe { &mut *c.cast::<[[f32; PANEL]; WIDE]>() };
+    let mut sums = [[0f32; PANEL]; WIDE];
     for k in 0..blocks * 16 {
         let (line, columns): (&[f32; WIDE], &[f32; PANEL]) =
             unsafe { (&*(*lines.add(k)).cast(), &*b.cast::<f32>().add(k * PANEL).cast()) };
-        for (sum, x) in c.iter_mut().zip(line) {
+        for (sum, x) in sums.iter_mut().zip(line) {
             for (s, w) in sum.iter_mut().zip(columns) {
                 *s += x * w;
             }
         }
+    }
+    let c = unsafe { &mut *c.cast::<[[f32; PANEL]; WIDE]>() };
+    for (c, sum) in c.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *c += sum;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Call, RmsNormConfig};
 use crate::parameters::{Builder, Init};
 use candle_core::{D, DType, Result, Tensor, bail};
-use kinora_kernels::rms_norm;
+use kinora_kernels::{rms_norm, rms_norm_silu};
 
 /// `x / max(|x|, 1e-12) * √size * gamma` along one axis.
 pub struct RmsNorm {
@@ -30,6 +30,20 @@ impl RmsNorm {
     /// (..., chan) to the same.
     pub fn forward_last(&self, x: &Tensor) -> Result<Tensor> {
         rms_norm(x, &self.gamma, eps(self.gamma.elem_count()))
+    }
+
+    /// Activations normalised along their channels, scaled, shifted and through SiLU; `scale_shift` is two tensors of
+    /// (1, 1, clips, 1, chan) or (1, 1, 1, 1, chan).
+    pub fn forward_silu(&self, x: &Tensor, scale_shift: Option<&(Tensor, Tensor)>) -> Result<Tensor> {
+        let channels = self.gamma.elem_count();
+        let (gain, offset) = match scale_shift {
+            Some((scale, shift)) => {
+                let of_clips = |tensor: &Tensor| tensor.reshape(((), channels));
+                ((of_clips(scale)? + 1.0)?.broadcast_mul(&self.gamma)?, of_clips(shift)?)
+            }
+            None => (self.gamma.unsqueeze(0)?, self.gamma.zeros_like()?.unsqueeze(0)?),
+        };
+        rms_norm_silu(x, &Tensor::cat(&[gain, offset], 1)?, eps(channels))
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {

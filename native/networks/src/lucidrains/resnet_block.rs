@@ -25,6 +25,10 @@ impl Block {
     /// `scale` and `shift` have the axes (height, width, clips, frames, channels), of size 1 where they do not vary.
     pub fn forward(&self, clips: &Clips, scale_shift: Option<&(Tensor, Tensor)>) -> Result<Clips> {
         let h = self.project.forward(clips)?;
+        let one_a_clip = |part: &Tensor| matches!(part.dims(), [1, 1, _, 1, _]);
+        if scale_shift.is_none_or(|(scale, shift)| one_a_clip(scale) && one_a_clip(shift)) {
+            return Ok(h.with(self.norm.forward_silu(&h.x, scale_shift)?));
+        }
         let mut h = h.with(self.norm.forward_last(&h.x)?);
         if let Some((scale, shift)) = scale_shift {
             let scaled = (h.by_clip()? * h.spread(&(scale + 1.0)?)? + h.spread(shift)?)?;
