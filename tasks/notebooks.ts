@@ -13,6 +13,7 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
+import { build } from "./build.ts";
 import { findJupyterPython, GET_NBCLIENT, makeJupyterPath } from "./jupyter.ts";
 
 /** Seconds that a cell may take. */
@@ -161,6 +162,7 @@ let ok = await checkCells(names);
 console.log(`types and lints: ${ok ? "ok" : "wrong"}`);
 const python = Deno.args.includes("--no-run") ? undefined : await findJupyterPython();
 if (python !== undefined) {
+  if (Deno.env.get("KINORA_LIBRARY") === undefined && await build() !== 0) Deno.exit(1);
   const jupyter = await makeJupyterPath();
   try {
     for (const name of names) ok = await execute(name, python, jupyter, Deno.args.includes("--write")) && ok;
