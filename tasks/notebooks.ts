@@ -142,12 +142,31 @@ async function execute(name: string, python: string, jupyter: string, write: boo
   if (size > MOST_BYTES) found.push(`it has ${size} bytes, more than ${MOST_BYTES}`);
   for (const problem of found) console.log(`${name}: ${problem}`);
   console.log(`${name}: ${found.length === 0 ? "ok" : "wrong"}, ${seconds}, ${Math.round(size / 1000)} kB`);
-  if (found.length === 0 && write) {
-    await Deno.copyFile(out, path);
-    // nbformat and `deno fmt` write JSON in different ways; the latter is what is checked.
-    return await run(Deno.execPath(), ["fmt", "--quiet", path]);
-  }
+  if (found.length === 0 && write) await Deno.writeTextFile(path, await formatted(await Deno.readTextFile(out)));
   return found.length === 0;
+}
+
+/** A notebook as `deno fmt` writes it, cells too. `deno fmt --check` finds fault with any notebook, also with this one. */
+async function formatted(text: string): Promise<string> {
+  const args = ["fmt", "--ext", "ipynb", "--line-width", "120", "-"];
+  const child = new Deno.Command(Deno.execPath(), { args, stdin: "piped", stdout: "piped" }).spawn();
+  const written = new Blob([text]).stream().pipeTo(child.stdin);
+  const { success, stdout } = await child.output();
+  await written;
+  if (!success) throw new Error("deno fmt could not read a notebook");
+  return new TextDecoder().decode(stdout);
+}
+
+/** Checks that notebooks are as `deno fmt` writes them. */
+async function checkFormat(names: readonly string[]): Promise<boolean> {
+  let ok = true;
+  for (const name of names) {
+    const text = await Deno.readTextFile(`${FOLDER}/${name}`);
+    if (text === await formatted(text)) continue;
+    console.log(`${name}: not formatted; deno task notebooks --write ${name} does that`);
+    ok = false;
+  }
+  return ok;
 }
 
 const words = Deno.args.filter((arg) => !arg.startsWith("--"));
@@ -158,14 +177,15 @@ if (names.length === 0) {
   console.error(`There is no notebook ${words.join(" or ")} in ${FOLDER}`);
   Deno.exit(1);
 }
-let ok = await checkCells(names);
-console.log(`types and lints: ${ok ? "ok" : "wrong"}`);
+const write = Deno.args.includes("--write");
+let ok = await checkCells(names) && (write || await checkFormat(names));
+console.log(`types, lints and format: ${ok ? "ok" : "wrong"}`);
 const python = Deno.args.includes("--no-run") ? undefined : await findJupyterPython();
 if (python !== undefined) {
   if (Deno.env.get("KINORA_LIBRARY") === undefined && await build() !== 0) Deno.exit(1);
   const jupyter = await makeJupyterPath();
   try {
-    for (const name of names) ok = await execute(name, python, jupyter, Deno.args.includes("--write")) && ok;
+    for (const name of names) ok = await execute(name, python, jupyter, write) && ok;
   } finally {
     await Deno.remove(jupyter, { recursive: true });
   }

@@ -11,7 +11,7 @@ import type { JsonFields } from "../../cascade/json_fields.ts";
 import { WINDOW } from "../../cascade/windows.ts";
 import type { Clip } from "../../data/dataset_index.ts";
 import { clipRows } from "../clip_sampling.ts";
-import { drawTimes, noisyBatch, snrWeights } from "../diffusion_batch.ts";
+import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
 import { ImageEmbeddings } from "../embeddings.ts";
 import { drawMask, type MaskSettings } from "../frame_masks.ts";
 import { curriculumFps, type FpsCurriculum } from "../fps_curriculum.ts";
@@ -35,9 +35,6 @@ import { requiredObject } from "./text_pair.ts";
 
 /** Clips, kept from training, that are measured. */
 const MEASURED = 6;
-
-/** Weights of the losses of a network that predicts the clean frames. */
-const SNR_RANGE = [0.5, 5] as const;
 
 /** The settings of the stage. */
 interface Settings {
@@ -104,7 +101,7 @@ class InterpolationTraining implements StageTraining {
     using extra = await maskedClips(clean, { ...masks, blend: scale !== undefined }, draws);
     using noise = await Tensor.noise({ shape: clean.shape, seeds: draws.seeds(clips.length), stream: 0 });
     const times = drawTimes(settings, clips.length, draws);
-    const { noisy, target, timesteps, levels } = await noisyBatch(clean, noise, times, prediction);
+    const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, prediction);
     using frames = noisy;
     let wanted = target;
     if (scale !== undefined) {
@@ -124,7 +121,6 @@ class InterpolationTraining implements StageTraining {
       },
       output: "sample",
       target: keep(wanted),
-      ...prediction === "sample" ? { sampleWeights: snrWeights(levels, SNR_RANGE) } : {},
     }];
   }
 
