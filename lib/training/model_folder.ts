@@ -35,14 +35,19 @@ export class ModelFolder {
   }
 
   /**
-   * Opens a folder, which need not be there yet. Settings of stages that its index has hold; those of the others are the
-   * recipe's.
+   * Opens a folder, which need not be there yet. Settings of stages that its index has hold, for its weights were trained
+   * with them; those of the others are the recipe's.
    *
    * @param folder The folder.
    * @param recipe The contents of `model_index.json` as the recipe has them.
+   * @param anew Stages that are trained from the start: the recipe's settings hold.
    * @throws {KinoraError} `bad-file` when the folder's index is damaged.
    */
-  static async open(folder: string, recipe: Readonly<Record<string, unknown>>): Promise<ModelFolder> {
+  static async open(
+    folder: string,
+    recipe: Readonly<Record<string, unknown>>,
+    anew: readonly (keyof ModelStages)[] = [],
+  ): Promise<ModelFolder> {
     let there: IndexJson | undefined;
     try {
       await readModelIndex(folder);
@@ -51,7 +56,8 @@ export class ModelFolder {
       if (!(error instanceof KinoraError && error.code === "not-found")) throw error;
     }
     const own = recipe as unknown as IndexJson;
-    const json = { name: there?.name ?? own.name, stages: { ...own.stages, ...there?.stages } };
+    const old = Object.entries(there?.stages ?? {}).filter(([name]) => !anew.includes(name as keyof ModelStages));
+    const json = { name: there?.name ?? own.name, stages: { ...own.stages, ...Object.fromEntries(old) } };
     return new ModelFolder(folder, parseModelIndex({ _class_name: CASCADE_CLASS, ...json }, folder), json);
   }
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { ModelStages } from "../cascade/model_index.ts";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import type { Precision } from "../../ffi/network.ts";
@@ -48,7 +49,8 @@ export interface TrainRecipeOptions extends Pick<StageRunOptions, "workers" | "s
 export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): Promise<StageReport[]> {
   const stages = chosen(recipe, options);
   using data = await TrainingData.open(options.data);
-  const model = await ModelFolder.open(options.model, recipe.model);
+  const anew = options.start === "restart" ? stages.flatMap(({ stage }) => PARTS[stage]) : [];
+  const model = await ModelFolder.open(options.model, recipe.model, anew);
   const precision = options.precision ?? ((await libraryInfo()).fastBf16 ? "bf16" : "f32");
   for (const folder of [options.model, options.run]) await makeFolder(folder);
   const { run, seed = 0, workers, start, onProgress, signal } = options;
@@ -64,6 +66,20 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   signal?.throwIfAborted();
   return reports;
 }
+
+/** The parts of a model whose settings decide how a stage is trained. */
+const PARTS: Readonly<Record<StageRecipe["stage"], readonly (keyof ModelStages)[]>> = {
+  "tokenizer": [],
+  "text-pair": ["text", "image"],
+  "text-tuning": ["text"],
+  "prior": ["prior"],
+  "decoder-image": ["decoder"],
+  "decoder-video": ["decoder"],
+  "interpolation": ["interpolation"],
+  "sr-low-image": ["sr-low"],
+  "sr-low": ["sr-low"],
+  "sr-high": ["sr-high"],
+};
 
 function chosen(recipe: Recipe, options: TrainRecipeOptions): StageRecipe[] {
   const names = recipe.stages.map(({ stage }) => stage);

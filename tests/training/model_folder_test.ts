@@ -1,0 +1,21 @@
+import { assertEquals } from "@std/assert";
+import { ModelFolder } from "../../lib/training/model_folder.ts";
+
+function index(prediction: string): Record<string, unknown> {
+  const stage = { folder: "sr_high", schedule: { type: "cosine" }, prediction, steps: 2, size: 48 };
+  return { _class_name: "MakeAVideoCascade", name: "tiny", stages: { "sr-high": stage } };
+}
+
+Deno.test("a model's settings hold against the recipe's, unless the stage is trained anew", async () => {
+  const folder = await Deno.makeTempDir({ prefix: "kinora-test-" });
+  try {
+    const prediction = async (anew?: readonly "sr-high"[]): Promise<string> =>
+      (await ModelFolder.open(folder, index("sample"), anew)).settings("sr-high").prediction;
+    assertEquals(await prediction(), "sample");
+    await Deno.writeTextFile(`${folder}/model_index.json`, JSON.stringify(index("v_prediction")));
+    assertEquals(await prediction(), "v_prediction");
+    assertEquals(await prediction(["sr-high"]), "sample");
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
