@@ -62,7 +62,7 @@ pageTest("the page makes a video, and its picture changes on the way", async (st
   assertEquals(await page.locator("#runs li").count(), 0);
   await page.getByLabel("What is to be seen").fill("a butterfly");
   await page.getByText("Sampling").click();
-  await page.getByLabel("Steps").fill("30");
+  await page.getByLabel("Steps").fill("200");
   // deno-lint-ignore no-explicit-any
   await page.locator("#picture").evaluate((image: any) => {
     // Every picture that is put there, kept where the test finds it.
