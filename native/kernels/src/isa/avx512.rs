@@ -2,7 +2,6 @@
 
 use super::{Format, PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
-use std::hint::black_box;
 use std::mem::transmute;
 
 const ROWS: usize = 12;
@@ -38,14 +37,11 @@ pub(super) fn bf16_tiles() -> Tiles {
 
 /// One step of k (f32) or a pair of k (bf16): a broadcast value times 32 columns.
 trait Step {
-    /// Lines that are added up before their sum is added to the total: long sums round less in parts.
-    const PART: usize;
     unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]);
 }
 
 struct F32;
 impl Step for F32 {
-    const PART: usize = 2;
     #[inline]
     #[target_feature(enable = "avx512f")]
     unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]) {
@@ -57,8 +53,6 @@ impl Step for F32 {
 
 struct Bf16Dot;
 impl Step for Bf16Dot {
-    // The operands round more than the sum, however long.
-    const PART: usize = usize::MAX;
     #[inline]
     #[target_feature(enable = "avx512f,avx512bf16")]
     unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]) {
@@ -83,10 +77,6 @@ macro_rules! tile {
             stride: usize,
         ) {
             let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            let (mut totals, mut summed) = ([[_mm512_setzero_ps(); 2]; ROWS], 0);
-            // Registers are all taken by the sums. Where the compiler does not see into the totals they lie in whole cache
-            // lines; it would put them where each is in two.
-            let totals = if <$step>::PART == usize::MAX { &mut totals } else { black_box(&mut totals) };
             unsafe {
                 let mut b = b.cast::<__m512i>();
                 for tap in 0..taps {
@@ -99,20 +89,9 @@ macro_rules! tile {
                             }
                         }
                         b = b.add(2 * 16);
-                        summed += 1;
-                        if <$step>::PART != usize::MAX && summed == <$step>::PART {
-                            for (total, sum) in totals.iter_mut().zip(&mut sums) {
-                                *total = [_mm512_add_ps(total[0], sum[0]), _mm512_add_ps(total[1], sum[1])];
-                                *sum = [_mm512_setzero_ps(); 2];
-                            }
-                            summed = 0;
-                        }
                     }
                 }
-                for (r, (sum, total)) in sums.iter_mut().zip(&*totals).enumerate() {
-                    if <$step>::PART != usize::MAX {
-                        *sum = [_mm512_add_ps(sum[0], total[0]), _mm512_add_ps(sum[1], total[1])];
-                    }
+                for (r, sum) in sums.iter_mut().enumerate() {
                     if !bias.is_null() {
                         sum[0] = _mm512_add_ps(sum[0], _mm512_loadu_ps(bias));
                         sum[1] = _mm512_add_ps(sum[1], _mm512_loadu_ps(bias.add(16)));
