@@ -2,14 +2,12 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import { decodeMedia } from "../../ffi/media.ts";
-import { Tensor } from "../../ffi/tensor.ts";
 import { runCommand } from "../../lib/cli/main.ts";
 import { DISPLAY } from "../../lib/notebook/media_bundle.ts";
-import { videoPng } from "../../lib/notebook/video_bundle.ts";
 import { openStudio, type Studio } from "../../lib/studio/studio.ts";
 import { readBody } from "../../lib/studio/studio_request.ts";
-import { Video } from "../../lib/video.ts";
 import { withTinyModel } from "../cascade/tiny_model.ts";
+import { plainPng } from "./plain_pictures.ts";
 
 await libraryInfo();
 
@@ -148,13 +146,6 @@ Deno.test("what cannot be done is refused with the reason, before it is queued",
     }
   }));
 
-/** A picture or video of one colour a frame, as the bytes of a PNG. */
-async function png(width: number, height: number, colours: readonly number[]): Promise<Uint8Array<ArrayBuffer>> {
-  const values = colours.flatMap((colour) => Array(width * height * 3).fill(colour));
-  using video = new Video(await Tensor.create([colours.length, height, width, 3], values), { fps: 4 });
-  return await videoPng(video);
-}
-
 function bring(studio: Studio, bytes: Uint8Array<ArrayBuffer>, name: string): Promise<Response> {
   return fetch(`${studio.url}given?name=${encodeURIComponent(name)}`, { method: "POST", body: bytes });
 }
@@ -165,7 +156,7 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
 
 Deno.test("pictures are looked at, kept, animated, interpolated and varied, and made again from what is listed", () =>
   withStudio(async (studio, folder) => {
-    const [first, second] = [await png(24, 16, [-0.5]), await png(16, 16, [0.5])];
+    const [first, second] = [await plainPng(24, 16, [-0.5]), await plainPng(16, 16, [0.5])];
     const [one, other] = [await sha256(first), await sha256(second)];
     const { image, ...taken } = await (await bring(studio, first, "../My Cát.JPG")).json();
     assertEquals(taken, { id: one, name: "my-cat.png", width: 24, height: 16, frames: 1 });
@@ -227,7 +218,7 @@ Deno.test("pictures are looked at, kept, animated, interpolated and varied, and 
 
 Deno.test("a file that is no picture is refused with its reason, and not kept", () =>
   withStudio(async (studio, folder) => {
-    const whole = await png(16, 16, [0, 1]);
+    const whole = await plainPng(16, 16, [0, 1]);
     const heic = new TextEncoder().encode("\0\0\0\x18ftypheic\0\0\0\0heicmif1");
     const cases: readonly (readonly [bytes: Uint8Array<ArrayBuffer>, why: string])[] = [
       [
