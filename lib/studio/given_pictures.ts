@@ -16,10 +16,10 @@ import { videoPng } from "../notebook/video_bundle.ts";
 export const MOST_PICTURE_BYTES = 256 << 20;
 
 /** Sides in pixels: at which all frames are decoded to see that they can be, and the larger one of what the page shows. */
-const [CHECKED_SIDE, SHOWN_SIDE] = [32, 256];
+const [CHECKED_SIDE, SHOWN_SIDE] = [32, 192];
 
 /** Frames that the page shows of a moving one. */
-const SHOWN_FRAMES = 16;
+const SHOWN_FRAMES = 8;
 
 /** A picture or video that is kept. */
 export interface KeptPicture {
@@ -118,8 +118,9 @@ export class GivenPictures {
   async show(id: string, still: boolean): Promise<ShownPicture> {
     const { path, name } = await this.#kept(id);
     const { frames, width, height } = await counted(path);
-    const large = { width: SHOWN_SIDE, height: SHOWN_SIDE, fit: "contain" } as const;
-    const media = await decodeMedia(path, { size: large, frames: still ? 1 : SHOWN_FRAMES });
+    const side = Math.min(SHOWN_SIDE, Math.max(width, height));
+    const size = { width: side, height: side, fit: "contain" } as const;
+    const media = await decodeMedia(path, { size, frames: still ? 1 : SHOWN_FRAMES });
     using white = media.tensor;
     using small = await withoutMargins(media);
     const seconds = media.delaysMs.reduce((sum, delay) => sum + delay, 0) / 1000;
