@@ -206,6 +206,7 @@ class StageRun {
         beta1: settings.betas[0],
         beta2: settings.betas[1],
         weightDecay: settings.weightDecay,
+        muon: settings.muon,
       },
       rates: settings.rates,
       clip: settings.clip,

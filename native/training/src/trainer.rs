@@ -4,6 +4,7 @@
 //! Workers of one thread each beat threads inside an operation: most operations between the products are memory-bound
 //! and single-threaded.
 
+use crate::muon::Muon;
 use crate::objective::Objective;
 use crate::optimizer::{AdamW, Moments, Update};
 use candle_core::backprop::GradStore;
@@ -50,6 +51,8 @@ pub struct StepOptions {
     pub precision: Precision,
     /// The optimiser's constants.
     pub adamw: AdamW,
+    /// What moves the matrices inside the networks in AdamW's place, by its learning rate and weight decay.
+    pub muon: Option<Muon>,
     /// Factors on its learning rate.
     pub rates: Vec<Rate>,
     /// The largest norm of the whole gradient; a longer one is scaled down to it.
@@ -263,20 +266,26 @@ impl Trainer {
         }
         self.steps += 1;
         let gradient_scale = options.clip.map_or(1.0, |clip| (clip / norm.max(1e-12)).min(1.0)) as f32;
-        for (slot, gradient) in self.slots.iter_mut().zip(sums) {
+        let step = self.steps;
+        self.slots.par_iter_mut().zip(sums).try_for_each(|(slot, gradient)| -> Result<()> {
+            let Some(mut gradient) = gradient else { return Ok(()) };
             let rate = options.rates.iter().rev().find(|rate| slot.name.contains(&rate.name_contains));
             let mut adamw = options.adamw;
             adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
+            if adamw.learning_rate == 0.0 {
+                return Ok(());
+            }
             if slot.value.rank() < 2 {
                 adamw.weight_decay = 0.0;
             }
-            let update = Update { adamw, step: self.steps, gradient_scale, ema_decay: options.ema_decay as f32 };
-            let Some(gradient) = gradient else { continue };
-            if adamw.learning_rate == 0.0 {
-                continue;
+            let muon = options.muon.as_ref().filter(|muon| muon.moves(&slot.name, slot.value.dims()));
+            if let Some(muon) = muon {
+                gradient = muon.direction(&gradient, gradient_scale, slot.value.dims(), &mut slot.moments)?;
             }
-            slot.value.inplace_op1(&Move { update, gradient, moments: Mutex::new(&mut slot.moments) })?;
-        }
+            let update = Update { adamw, step, gradient_scale, ema_decay: options.ema_decay as f32 };
+            let moments = Mutex::new(&mut slot.moments);
+            slot.value.inplace_op1(&Move { update, directed: muon.is_some(), gradient, moments })
+        })?;
         for network in &self.networks {
             network.parameters().touch();
         }
@@ -316,19 +325,26 @@ pub(crate) fn with_values<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Resul
 /// An update of a parameter's values where they lie.
 struct Move<'a> {
     update: Update,
+    /// Whether `gradient` is a direction already.
+    directed: bool,
     gradient: Vec<f32>,
     moments: Mutex<&'a mut Moments>,
 }
 
 impl InplaceOp1 for Move<'_> {
     fn name(&self) -> &'static str {
-        "adamw"
+        "move"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let CpuStorage::F32(values) = storage else { bail!("weights are f32") };
         let values = &mut values[layout.start_offset()..][..self.gradient.len()];
-        self.update.apply(values, &self.gradient, &mut self.moments.lock().expect("no panic while held"));
+        let mut moments = self.moments.lock().expect("no panic while held");
+        if self.directed {
+            self.update.apply_direction(values, &self.gradient, &mut moments);
+        } else {
+            self.update.apply(values, &self.gradient, &mut moments);
+        }
         Ok(())
     }
 }
