@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 use kinora_networks::network::Network;
-use kinora_training::objective::{Call, Loss, Objective};
 use kinora_training::muon::Muon;
+use kinora_training::objective::{Call, Loss, Objective};
 use kinora_training::optimizer::AdamW;
 use kinora_training::{CheckpointError, Rate, StepOptions, Trainer};
 use serde_json::{Map, Value, json};
