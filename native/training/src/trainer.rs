@@ -11,7 +11,6 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use kinora_kernels::Precision;
 use kinora_networks::network::Network;
-use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -168,7 +167,7 @@ impl Trainer {
                 batches.push((objective, call, what, what.inputs.batch()?));
             }
         }
-        self.on_workers(|worker| {
+        on_workers(&self.workers, |worker| {
             let mut parts = Vec::new();
             for &(objective, call, what, batch) in &batches {
                 let (start, end) = (batch * worker / self.workers.len(), batch * (worker + 1) / self.workers.len());
@@ -205,7 +204,7 @@ impl Trainer {
             }
             shares.push(Mutex::new(share));
         }
-        self.on_workers(|worker| {
+        on_workers(&self.workers, |worker| {
             let share = std::mem::take(&mut *shares[worker].lock().expect("no panic while held"));
             // The slope of this sum in the output is the gradient of the loss.
             let mut sum: Option<Tensor> = None;
@@ -220,42 +219,15 @@ impl Trainer {
         })
     }
 
-    /// Runs `work` on every worker at once.
-    fn on_workers<R: Send>(&self, work: impl Fn(usize) -> Result<R> + Sync) -> Result<Vec<R>> {
-        let work = &work;
-        std::thread::scope(|scope| {
-            let running: Vec<_> = self
-                .workers
-                .iter()
-                .enumerate()
-                .map(|(worker, pool)| scope.spawn(move || pool.install(|| work(worker))))
-                .collect();
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        })
-    }
-
     /// Sums the workers' gradients, clips them and moves the weights: the norm, and whether it was not finite.
     fn update(&mut self, stores: &[Option<GradStore>], options: &StepOptions) -> Result<(f64, bool)> {
-        let sums: Vec<Option<Vec<f32>>> = self
-            .slots
-            .par_iter()
-            .map(|slot| {
-                let mut sum: Option<Vec<f32>> = None;
-                for gradient in stores.iter().flatten().filter_map(|store| store.get(&slot.value)) {
-                    with_values(gradient, |gradient| {
-                        match &mut sum {
-                            None => sum = Some(gradient.to_vec()),
-                            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
-                        }
-                        Ok(())
-                    })?;
-                }
-                Ok(sum)
-            })
-            .collect::<Result<_>>()?;
+        let sums = on_workers(&self.workers, |worker| {
+            let share = self.slots.iter().skip(worker).step_by(self.workers.len());
+            share.map(|slot| gradient_of(slot, stores)).collect::<Result<Vec<_>>>()
+        })?;
+        let mut sums: Vec<_> = sums.into_iter().map(Vec::into_iter).collect();
+        let workers = sums.len();
+        let sums: Vec<_> = (0..self.slots.len()).map(|slot| sums[slot % workers].next().flatten()).collect();
         let square = |sum: &Option<Vec<f32>>| {
             let blocks = sum.iter().flat_map(|sum| sum.chunks(4096));
             blocks.map(|block| f64::from(block.iter().map(|value| value * value).sum::<f32>())).sum::<f64>()
@@ -267,24 +239,18 @@ impl Trainer {
         self.steps += 1;
         let gradient_scale = options.clip.map_or(1.0, |clip| (clip / norm.max(1e-12)).min(1.0)) as f32;
         let step = self.steps;
-        self.slots.par_iter_mut().zip(sums).try_for_each(|(slot, gradient)| -> Result<()> {
-            let Some(mut gradient) = gradient else { return Ok(()) };
-            let rate = options.rates.iter().rev().find(|rate| slot.name.contains(&rate.name_contains));
-            let mut adamw = options.adamw;
-            adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
-            if adamw.learning_rate == 0.0 {
-                return Ok(());
+        let mut parts: Vec<_> = self.slots.iter_mut().zip(sums).collect();
+        // Large ones first, so that the workers end together.
+        parts.sort_by_key(|(slot, _)| slot.value.elem_count());
+        let parts = Mutex::new(parts);
+        on_workers(&self.workers, |_| {
+            loop {
+                let next = parts.lock().expect("no panic while held").pop();
+                let Some((slot, gradient)) = next else { return Ok(()) };
+                if let Some(gradient) = gradient {
+                    slot.update(gradient, step, gradient_scale, options)?;
+                }
             }
-            if slot.value.rank() < 2 {
-                adamw.weight_decay = 0.0;
-            }
-            let muon = options.muon.as_ref().filter(|muon| muon.moves(&slot.name, slot.value.dims()));
-            if let Some(muon) = muon {
-                gradient = muon.direction(&gradient, gradient_scale, slot.value.dims(), &mut slot.moments)?;
-            }
-            let update = Update { adamw, step, gradient_scale, ema_decay: options.ema_decay as f32 };
-            let moments = Mutex::new(&mut slot.moments);
-            slot.value.inplace_op1(&Move { update, directed: muon.is_some(), gradient, moments })
         })?;
         for network in &self.networks {
             network.parameters().touch();
@@ -310,6 +276,59 @@ impl Trainer {
         }
         owner.with_values(values)
     }
+}
+
+impl Slot {
+    /// Moves the values against the gradient.
+    fn update(&mut self, mut gradient: Vec<f32>, step: u64, gradient_scale: f32, options: &StepOptions) -> Result<()> {
+        let rate = options.rates.iter().rev().find(|rate| self.name.contains(&rate.name_contains));
+        let mut adamw = options.adamw;
+        adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
+        if adamw.learning_rate == 0.0 {
+            return Ok(());
+        }
+        if self.value.rank() < 2 {
+            adamw.weight_decay = 0.0;
+        }
+        let muon = options.muon.as_ref().filter(|muon| muon.moves(&self.name, self.value.dims()));
+        if let Some(muon) = muon {
+            gradient = muon.direction(&gradient, gradient_scale, self.value.dims(), &mut self.moments)?;
+        }
+        let update = Update { adamw, step, gradient_scale, ema_decay: options.ema_decay as f32 };
+        let moments = Mutex::new(&mut self.moments);
+        self.value.inplace_op1(&Move { update, directed: muon.is_some(), gradient, moments })
+    }
+}
+
+/// The sum of the workers' gradients of a parameter, in the workers' order.
+fn gradient_of(slot: &Slot, stores: &[Option<GradStore>]) -> Result<Option<Vec<f32>>> {
+    let mut sum: Option<Vec<f32>> = None;
+    for gradient in stores.iter().flatten().filter_map(|store| store.get(&slot.value)) {
+        with_values(gradient, |gradient| {
+            match &mut sum {
+                None => sum = Some(gradient.to_vec()),
+                Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
+            }
+            Ok(())
+        })?;
+    }
+    Ok(sum)
+}
+
+/// Runs `work` on every worker at once; operations within it stay on the worker's one thread.
+fn on_workers<R: Send>(workers: &[ThreadPool], work: impl Fn(usize) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = workers
+            .iter()
+            .enumerate()
+            .map(|(worker, pool)| scope.spawn(move || pool.install(|| work(worker))))
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
 }
 
 /// Runs `work` on the values of a contiguous f32 tensor.
