@@ -5,8 +5,10 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import { decodeMedia } from "../../ffi/media.ts";
-import type { Manifest } from "../manifest.ts";
+import type { Manifest, TaskManifest } from "../manifest.ts";
 import { smallFrames, videoPng } from "../notebook/video_bundle.ts";
+import type { GivenPictures } from "./given_pictures.ts";
+import { GIVEN_COUNTS, NUMBERS } from "./studio_request.ts";
 
 /** Kinds of files that are shown, and their MIME types. */
 const TYPES: Readonly<Record<string, string>> = {
@@ -20,6 +22,18 @@ const [MOST_RUNS, MOST_MANIFEST] = [200, 1 << 20];
 
 /** The larger side of a thumbnail in pixels, and bytes of them that are kept. */
 const [THUMB_SIDE, MOST_KEPT] = [192, 64 << 20];
+
+/** Options that the page can ask for, and of how many pictures it can ask for what. */
+const ASKED: readonly string[] = ["seed", "fit", ...NUMBERS];
+const COUNTS: Readonly<Partial<Record<TaskManifest["verb"], number>>> = { generate: 0, ...GIVEN_COUNTS };
+
+/** A picture or video that a run was made from. */
+export interface RunPicture {
+  /** The SHA-256 of the file. */
+  readonly id: string;
+  /** Its name, where it is kept. */
+  readonly name?: string;
+}
 
 /** A past run. */
 export interface Run {
@@ -41,21 +55,34 @@ export interface Run {
   readonly fps: number;
   /** Frames a second that its key frames were made for. */
   readonly keyFps: number;
-  /** Steps of the decoder. */
+  /** Steps of the decoder, or where it did not run of the interpolation. */
   readonly steps: number | undefined;
-  /** Guidance of the decoder. */
+  /** Guidance of the same. */
   readonly guidance: number | undefined;
+  /** What was done: a method of `Cascade`. */
+  readonly verb: TaskManifest["verb"];
+  /** What it was made from, besides the prompt. */
+  readonly given: readonly RunPicture[];
+  /** The options that were given, besides the seed, of those that the page can ask for. */
+  readonly asked: Readonly<Record<string, unknown>>;
+  /** Whether the page can ask for the same again: nothing else was asked for, and all it was made from is kept. */
+  readonly repeatable: boolean;
 }
 
 /** The runs in a folder. */
 export class Gallery {
   readonly #folder: string;
+  readonly #pictures: GivenPictures;
   readonly #thumbs = new Map<string, Promise<Uint8Array<ArrayBuffer>>>();
   #kept = 0;
 
-  /** @param folder The folder; it may not exist yet. */
-  constructor(folder: string) {
+  /**
+   * @param folder The folder; it may not exist yet.
+   * @param pictures Where what runs were made from is looked for.
+   */
+  constructor(folder: string, pictures: GivenPictures) {
     this.#folder = folder;
+    this.#pictures = pictures;
   }
 
   /** The runs, the latest first; files that are no manifests are passed over. */
@@ -142,7 +169,15 @@ export class Gallery {
     const manifest = await readManifest(`${this.#path(file)}.json`);
     if (manifest === undefined) return undefined;
     const { prompt, seed, frames, width, fps, skip, model } = manifest;
-    const decoder = manifest.stages.find(({ stage }) => stage === "decoder")?.sampling;
+    const sampling = ["decoder", "interpolation"].map((name) => manifest.stages.find(({ stage }) => stage === name))
+      .find((stage) => stage !== undefined)?.sampling;
+    const { verb, options } = manifest.task;
+    const given = await Promise.all((manifest.given ?? []).map(async ({ sha256 }): Promise<RunPicture> => {
+      const kept = await this.#pictures.find(sha256);
+      return { id: sha256, ...kept === undefined ? {} : { name: kept.name } };
+    }));
+    const asked = Object.entries(options).filter(([name]) => name !== "seed" && ASKED.includes(name));
+    const other = Object.entries(options).some(([name, value]) => !ASKED.includes(name) && value !== false);
     return {
       file,
       made,
@@ -153,8 +188,13 @@ export class Gallery {
       size: width,
       fps,
       keyFps: fps / skip,
-      steps: decoder?.steps,
-      guidance: decoder?.guidance,
+      steps: sampling?.steps,
+      guidance: sampling?.guidance,
+      verb,
+      given,
+      asked: Object.fromEntries(asked),
+      repeatable: !other && manifest.placedBack !== true && given.every(({ name }) => name !== undefined) &&
+        given.length === COUNTS[verb],
     };
   }
 }
@@ -166,7 +206,11 @@ async function readManifest(path: string): Promise<Manifest | undefined> {
     const value = JSON.parse(await Deno.readTextFile(path));
     const numbers = ["seed", "frames", "width", "fps", "skip"].every((name) => Number.isFinite(value[name]));
     const texts = typeof value.model === "string" && ["string", "undefined"].includes(typeof value.prompt);
-    return value.format === "kinora-manifest-1" && numbers && texts && Array.isArray(value.stages) ? value : undefined;
+    const { format, task, given = [], stages } = value;
+    const lists = Array.isArray(stages) && Array.isArray(given) &&
+      given.every((picture) => typeof picture?.sha256 === "string");
+    const asked = typeof task?.verb === "string" && typeof task.options === "object" && task.options !== null;
+    return format === "kinora-manifest-1" && numbers && texts && lists && asked ? value : undefined;
   } catch {
     return undefined;
   }

@@ -4,14 +4,17 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
+import { PreparedApplication, type PreparedRun } from "../cascade/applications.ts";
 import type { Cascade } from "../cascade/cascade.ts";
+import { PreparedGeneration } from "../cascade/generation.ts";
 import type { StageName } from "../cascade/stage.ts";
-import { slug, unusedPath } from "../cli/output_path.ts";
+import { slug, unusedPath, withoutExtension } from "../cli/output_path.ts";
 import { smallFrames, videoPng } from "../notebook/video_bundle.ts";
 import type { Video } from "../video.ts";
 import type { EventSender } from "./event_stream.ts";
 import type { FairQueue } from "./fair_queue.ts";
 import type { Gallery, Run } from "./gallery.ts";
+import type { GivenPictures } from "./given_pictures.ts";
 import type { StudioRequest } from "./studio_request.ts";
 
 /** Milliseconds from one preview to the next, at least. */
@@ -30,12 +33,40 @@ export interface RunRoom {
   readonly folder: string;
   /** The past runs. */
   readonly gallery: Gallery;
+  /** Pictures and videos that the page has brought. */
+  readonly pictures: GivenPictures;
 }
+
+/** What the file of a run from pictures ends with, beside the picture's name. */
+const ENDINGS = { animate: "animated", interpolate: "interpolated", vary: "varied" } as const;
 
 /** A stage as the page draws it. */
 interface StageState {
   readonly stage: StageName;
   readonly steps: number;
+}
+
+/**
+ * Reads what a run starts from and checks all that was asked for.
+ *
+ * @param request What is asked for.
+ * @param room What the run works with.
+ * @param signal Stops the run.
+ * @throws {KinoraError} `refused` or `not-found` when it cannot be done.
+ */
+export async function prepareRun(
+  { task, request, seed }: StudioRequest,
+  { cascade, pictures }: RunRoom,
+  signal?: AbortSignal,
+): Promise<PreparedRun> {
+  const options = { ...request, seed, signal };
+  if (task.verb === "generate") return await PreparedGeneration.create(cascade, task.prompt, options);
+  const [first = "", second = ""] = await Promise.all(task.given.map((id) => pictures.path(id)));
+  const fitted = task.fit === undefined ? options : { ...options, fit: task.fit };
+  const given = task.verb === "interpolate"
+    ? { verb: task.verb, given: [first, second] as const, options: fitted }
+    : { verb: task.verb, given: first, options: fitted };
+  return await PreparedApplication.create(cascade, given);
 }
 
 /**
@@ -56,8 +87,7 @@ export async function runJob(
   try {
     const onAhead = (ahead: number): void => send("queued", { ahead });
     using _turn = await room.queue.enter(task.tab, { signal, onAhead });
-    const run = await generate(task, room, send, signal);
-    send("done", { run });
+    send("done", { run: await makeVideo(task, room, send, signal) });
   } catch (error) {
     if (signal.aborted) return;
     const why = error instanceof KinoraError ? error.message : `internal error: ${(error as Error).message}`;
@@ -65,15 +95,16 @@ export async function runJob(
   }
 }
 
-async function generate(task: StudioRequest, room: RunRoom, send: EventSender, signal: AbortSignal): Promise<Run> {
-  const { cascade, folder, gallery } = room;
-  const plan = cascade.plan(task.request);
+async function makeVideo(task: StudioRequest, room: RunRoom, send: EventSender, signal: AbortSignal): Promise<Run> {
+  const { folder, gallery } = room;
+  using prepared = await prepareRun(task, room, signal);
+  const { plan } = prepared;
   const stages: StageState[] = plan.stages.map((stage) => ({ stage, steps: plan.steps[stage] ?? 0 }));
   send("begun", { stages, fps: plan.outputFps, frames: plan.frames, size: plan.size });
   let video: Video | undefined;
   try {
     const pace = new Pace();
-    for await (const preview of cascade.stream(task.prompt, { ...task.request, seed: task.seed, signal })) {
+    for await (const preview of prepared.stream()) {
       const { stage, step, total, done } = preview;
       const left = pace.left(stage, step, total);
       if (preview.stage === "prior") preview.embedding?.dispose();
@@ -92,7 +123,7 @@ async function generate(task: StudioRequest, room: RunRoom, send: EventSender, s
     }
     if (video === undefined) throw new KinoraError("failed", "No stage made a video");
     await Deno.mkdir(folder, { recursive: true });
-    const path = await unusedName(`${folder}/${slug(task.prompt)}-seed-${task.seed}`);
+    const path = await unusedName(`${folder}/${await nameOf(task, room)}-seed-${task.seed}`);
     await video.save(path, { signal });
     const run = await gallery.get(path.slice(path.lastIndexOf("/") + 1));
     if (run === undefined) throw new KinoraError("io", `${path} cannot be read again`);
@@ -100,6 +131,13 @@ async function generate(task: StudioRequest, room: RunRoom, send: EventSender, s
   } finally {
     video?.dispose();
   }
+}
+
+/** What the file of a run is named after. */
+async function nameOf({ task }: StudioRequest, { pictures }: RunRoom): Promise<string> {
+  if (task.verb === "generate") return slug(task.prompt);
+  const picture = await pictures.find(task.given[0] ?? "");
+  return `${slug(withoutExtension(picture?.name ?? ""))}-${ENDINGS[task.verb]}`;
 }
 
 /** A free name that ends with `.png`: animated PNG loses nothing, and every browser plays it. */

@@ -9,6 +9,7 @@ import { loadCascade } from "../load_cascade.ts";
 import { DISPLAY, escapeHtml, type MediaBundle } from "../notebook/media_bundle.ts";
 import { FairQueue } from "./fair_queue.ts";
 import { Gallery } from "./gallery.ts";
+import { GivenPictures } from "./given_pictures.ts";
 import { studioHandler } from "./studio_server.ts";
 
 /** How the studio is opened. */
@@ -17,7 +18,7 @@ export interface StudioOptions {
   readonly cascade?: Cascade;
   /** The folder of the model that it opens; by default the one of this package. */
   readonly model?: string;
-  /** Where videos go and past runs are looked for. @default {"out"} */
+  /** Where videos go and past runs are looked for; pictures that the page brings go into `given` in it. @default {"out"} */
   readonly folder?: string;
   /** The port, 0 to 65,535; 0 takes a free one. @default {0} */
   readonly port?: number;
@@ -94,10 +95,13 @@ export async function openStudio(options: StudioOptions = {}): Promise<Studio> {
   const cascade = options.cascade ?? own;
   if (cascade === undefined) throw new KinoraError("failed", "There is no cascade");
   const token = crypto.getRandomValues(new Uint8Array(24)).toBase64({ alphabet: "base64url", omitPadding: true });
+  const trimmed = folder.replace(/(?<=.)\/+$/, "");
+  const pictures = new GivenPictures(`${trimmed}/given`);
   const room = {
     cascade,
-    folder: folder.replace(/(?<=.)\/+$/, ""),
-    gallery: new Gallery(folder),
+    folder: trimmed,
+    pictures,
+    gallery: new Gallery(trimmed, pictures),
     queue: new FairQueue(),
   };
   const controller = new AbortController();

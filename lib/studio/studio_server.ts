@@ -7,14 +7,19 @@ import { timingSafeEqual } from "node:crypto";
 import { KinoraError } from "../../ffi/errors.ts";
 import { eventStream } from "./event_stream.ts";
 import type { Gallery } from "./gallery.ts";
-import { runJob, type RunRoom } from "./run_job.ts";
-import { readStudioRequest } from "./studio_request.ts";
+import { MOST_PICTURE_BYTES } from "./given_pictures.ts";
+import { prepareRun, runJob, type RunRoom } from "./run_job.ts";
+import { readBody, readStudioRequest } from "./studio_request.ts";
 
 /** The page's files, their places beside this one, and their MIME types. */
 const FILES: Readonly<Record<string, readonly [file: string, type: string]>> = {
   "": ["page/studio.html", "text/html; charset=utf-8"],
   "studio.css": ["page/studio.css", "text/css; charset=utf-8"],
-  "studio.js": ["page/studio.js", "text/javascript; charset=utf-8"],
+  ...Object.fromEntries(
+    ["elements.js", "given_pictures.js", "past_runs.js", "studio.js"].map((
+      name,
+    ) => [name, [`page/${name}`, "text/javascript; charset=utf-8"] as const]),
+  ),
 };
 
 /**
@@ -70,17 +75,27 @@ async function answer(request: Request, room: StudioRoom): Promise<Response> {
   const file = rest.length === 1 ? FILES[place] : undefined;
   if (request.method === "POST" && place === "generate" && rest.length === 1) {
     const task = await readStudioRequest(request);
-    // What cannot be done is refused here, with a status, before anything is queued.
-    room.cascade.plan(task.request);
+    // What cannot be done is refused here, with a status, before anything is queued. Nothing is held while it waits.
+    (await prepareRun(task, room))[Symbol.dispose]();
     return eventStream((send, signal) => runJob(task, room, send, AbortSignal.any([signal, room.closing])));
+  }
+  const still = searchParams.has("still");
+  if (request.method === "POST" && place === "given" && rest.length === 1) {
+    // A past run is taken from where it is; anything else comes with the request.
+    const run = searchParams.get("run");
+    const source = run === null ? request : await room.gallery.file(run);
+    const bytes = await readBody(source, MOST_PICTURE_BYTES, "The picture");
+    const { id } = await room.pictures.add(bytes, run ?? searchParams.get("name") ?? "picture");
+    return Response.json(await room.pictures.show(id, still), noStore());
   }
   if (request.method !== "GET") return refusal(405, "Method not allowed");
   if (file !== undefined) return await pageFile(...file);
   if (rest.length === 1 && place === "model") return Response.json(modelSummary(room));
   if (rest.length === 1 && place === "runs") return Response.json(await room.gallery.list(), noStore());
   if (rest.length === 2 && place === "runs") return await runFile(room.gallery, name);
+  if (rest.length === 2 && place === "given") return Response.json(await room.pictures.show(name, still), noStore());
   if (rest.length === 2 && place === "thumbs") {
-    const thumb = await room.gallery.thumb(name, searchParams.has("still"));
+    const thumb = await room.gallery.thumb(name, still);
     return new Response(thumb, { headers: { "content-type": "image/png" } });
   }
   return refusal(404, "Not found");
@@ -101,6 +116,10 @@ async function runFile(gallery: Gallery, name: string): Promise<Response> {
 function modelSummary({ cascade }: StudioRoom): unknown {
   const { index } = cascade;
   const { decoder, interpolation, "sr-low": low, "sr-high": high } = index.stages;
+  const sampled = (stage: typeof decoder | typeof interpolation): unknown => ({
+    steps: stage?.steps,
+    guidance: stage?.guidance,
+  });
   const keyFrames = decoder?.frames ?? 0;
   return {
     name: index.name,
@@ -111,8 +130,9 @@ function modelSummary({ cascade }: StudioRoom): unknown {
       ...high === undefined ? [] : [Math.round(high.size * 2 / 3), high.size],
     ].filter((size) => size !== undefined),
     fps: decoder?.fps,
-    steps: decoder?.steps,
-    guidance: decoder?.guidance,
+    decoder: sampled(decoder),
+    interpolation: sampled(interpolation),
+    pictureBytes: MOST_PICTURE_BYTES,
   };
 }
 

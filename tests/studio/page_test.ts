@@ -4,6 +4,7 @@ import { libraryInfo } from "../../ffi/library.ts";
 import { openStudio, type Studio } from "../../lib/studio/studio.ts";
 import { withTinyModel } from "../cascade/tiny_model.ts";
 import { browserOrSkip, launch } from "./browser.ts";
+import { plainPng } from "./plain_pictures.ts";
 
 await libraryInfo();
 const path = await browserOrSkip();
@@ -57,26 +58,70 @@ async function source(page: Page): Promise<string> {
   return await page.locator("#picture").getAttribute("src") ?? "";
 }
 
+/** Keeps every picture that the page puts in the middle from now on. */
+async function watchPicture(page: Page): Promise<void> {
+  // deno-lint-ignore no-explicit-any
+  await page.locator("#picture").evaluate((image: any) => {
+    const { MutationObserver } = image.ownerDocument.defaultView;
+    new MutationObserver(() => {
+      image.dataset.seen = `${image.dataset.seen ?? ""} ${image.getAttribute("src")}`;
+    }).observe(image, { attributeFilter: ["src"] });
+  });
+}
+
+/** The different pictures that were kept. */
+async function picturesSeen(page: Page): Promise<Set<string>> {
+  return new Set((await page.locator("#picture").getAttribute("data-seen"))?.trim().split(" "));
+}
+
+/** Drags files of the disk over the page as a user does, and drops them. */
+async function drag(page: Page, files: readonly string[]): Promise<void> {
+  const session = await page.context().newCDPSession(page);
+  const data = { items: [], files: [...files], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver"] as const) {
+    await session.send("Input.dispatchDragEvent", { type, x: 300, y: 200, data });
+  }
+  await page.locator("body[data-drag]").waitFor();
+  await session.send("Input.dispatchDragEvent", { type: "drop", x: 300, y: 200, data });
+  await page.locator("body:not([data-drag])").waitFor();
+  await session.detach();
+}
+
+/** Files to bring: two pictures, named after their colours, one that moves, and what is none. */
+type Brought = Readonly<Record<"dark" | "light" | "moving" | "notes", string>>;
+
+async function withPictures(test: (files: Brought) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "kinora-test-" });
+  try {
+    const files = {
+      dark: `${folder}/Dark.png`,
+      light: `${folder}/light.png`,
+      moving: `${folder}/moving.png`,
+      notes: `${folder}/notes.png`,
+    };
+    await Deno.writeTextFile(files.notes, "no picture");
+    await Deno.writeFile(files.dark, await plainPng(24, 16, [-0.5]));
+    await Deno.writeFile(files.light, await plainPng(16, 16, [0.5]));
+    await Deno.writeFile(files.moving, await plainPng(16, 16, [-0.5, 0.5]));
+    await test(files);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
 pageTest("the page makes a video, and its picture changes on the way", async (studio, browser) => {
   const page = await opened(browser, studio);
   assertEquals(await page.locator("#runs li").count(), 0);
   await page.getByLabel("What is to be seen").fill("a butterfly");
   await page.getByText("Sampling").click();
   await page.getByLabel("Steps").fill("200");
-  // deno-lint-ignore no-explicit-any
-  await page.locator("#picture").evaluate((image: any) => {
-    // Every picture that is put there, kept where the test finds it.
-    const { MutationObserver } = image.ownerDocument.defaultView;
-    new MutationObserver(() => {
-      image.dataset.seen = `${image.dataset.seen ?? ""} ${image.getAttribute("src")}`;
-    }).observe(image, { attributeFilter: ["src"] });
-  });
+  await watchPicture(page);
   // By the keyboard alone.
   await page.getByLabel("What is to be seen").press("Enter");
   await page.locator('#stages [data-stage="decoder"] img').waitFor();
   await said(page, "Done: seed 0, 16×16, 16 frames, 8 fps.");
   // At least the first step of the decoder, what it made, what the super-resolution made, and the file.
-  const seen = new Set((await page.locator("#picture").getAttribute("data-seen"))?.trim().split(" "));
+  const seen = await picturesSeen(page);
   assert(seen.size >= 4, `${seen.size} different pictures`);
   assertEquals(await source(page), "runs/a-butterfly-seed-0.png");
   assertEquals(
@@ -176,3 +221,119 @@ pageTest("the page fits a phone", async (studio, browser) => {
   const box = await page.getByRole("button", { name: "Make a video" }).boundingBox();
   assert(box !== null && box.height >= 40 && box.x >= 0 && box.x + box.width <= 360);
 });
+
+pageTest(
+  "a picture that is dragged in starts to move, and what was made is varied",
+  (studio, browser) =>
+    withPictures(async ({ dark }) => {
+      const page = await opened(browser, studio);
+      await drag(page, [dark]);
+      const given = page.locator("#given li");
+      await given.getByRole("img", { name: "dark.png" }).waitFor();
+      assertEquals(await given.locator(".facts").textContent(), "24×16");
+      assert(!await page.getByLabel("What is to be seen").isVisible());
+      assert(await page.getByRole("radio", { name: "It starts to move" }).isChecked());
+      await page.getByLabel("What is not square").selectOption("contain");
+      await page.getByText("Sampling").click();
+      await page.getByLabel("Steps").fill("200");
+      await watchPicture(page);
+      await page.getByRole("button", { name: "Make it move" }).click();
+      await said(page, "Done: seed 0, 16×16, 16 frames, 8 fps.");
+      // The first step of the interpolation, what it made, what the super-resolution made, and the file.
+      const seen = await picturesSeen(page);
+      assert(seen.size >= 4, `${seen.size} different pictures`);
+      assertEquals(await source(page), "runs/dark-animated-seed-0.png");
+      assertEquals(await page.locator('#stages li[data-state="done"]').count(), 2);
+
+      // Another picture, another of what it shows, by the gallery alone.
+      await page.getByLabel("Steps").fill("2");
+      await page.getByRole("button", { name: "Vary: dark.png, moving" }).click();
+      await page.locator("#runs li").nth(1).waitFor({ timeout: 240_000 });
+      const varied = page.locator("#runs li", { hasText: "A variation of dark-animated-seed-0.png" });
+      await varied.waitFor();
+      // The animation again, from the picture that was kept, as it was asked for.
+      await page.getByRole("button", { name: "Again: dark.png, moving" }).click();
+      await page.locator('#picture[src="runs/dark-animated-seed-0-2.png"]').waitFor({ timeout: 240_000 });
+      assertEquals(await page.getByLabel("What is not square").inputValue(), "contain");
+      const files = ["dark-animated-seed-0.png", "dark-animated-seed-0-2.png"];
+      const [one, other] = await Promise.all(
+        files.map(async (file) => await (await fetch(`${studio.url}runs/${file}`)).bytes()),
+      );
+      assertEquals(one, other);
+    }),
+);
+
+pageTest(
+  "two pictures are chosen by the keyboard, and one leads to the other",
+  (studio, browser) =>
+    withPictures(async ({ dark, light }) => {
+      const page = await opened(browser, studio);
+      await page.getByLabel("What is to be seen").focus();
+      await page.keyboard.press("Tab");
+      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
+      assert(chooser.isMultiple());
+      await chooser.setFiles([dark, light]);
+      const names = page.locator("#given .called");
+      await names.nth(1).waitFor();
+      assert(!await page.locator("#drop").isVisible());
+      await page.getByRole("button", { name: "Swap" }).click();
+      assertEquals(await names.allTextContents(), ["light.png", "dark.png"]);
+      // A single frame leads nowhere.
+      assert(await page.locator('#frames option[value="1"]').isDisabled());
+      await page.getByText("Sampling").click();
+      await page.getByLabel("Steps").fill("1000");
+      const make = page.getByRole("button", { name: "Make the frames between" });
+      await make.click();
+      await said(page, "interpolation: step");
+      await page.keyboard.press("Escape");
+      await said(page, "Stopped.");
+      await page.getByLabel("Steps").fill("2");
+      await make.click();
+      await said(page, "Done");
+      await page.locator("#runs li", { hasText: "From light.png to dark.png" }).waitFor();
+      // Taken away, the prompt is back, and who used the keyboard is where pictures are chosen.
+      await page.getByRole("button", { name: "Take light.png away" }).click();
+      assert(await page.getByRole("radio", { name: "It starts to move" }).isVisible());
+      await page.getByRole("button", { name: "Take dark.png away" }).click();
+      assert(await page.getByLabel("What is to be seen").isVisible());
+      assert(await page.locator("#choose").evaluate((input) => input === input.ownerDocument.activeElement));
+    }),
+);
+
+pageTest(
+  "a picture that cannot be used is refused with its reason, before anything is queued",
+  (studio, browser) =>
+    withPictures(async ({ dark, light, moving, notes }) => {
+      const page = await opened(browser, studio);
+      const alert = page.getByRole("alert");
+      await drag(page, [notes]);
+      await alert.getByText("notes.png: bad media file: it is not a PNG, GIF, WebP, JPEG, MP4 or Y4M file").waitFor();
+      assertEquals(await page.locator("#given li").count(), 0);
+      await drag(page, [dark, light, moving]);
+      await alert.getByText("A video starts from two pictures at most").waitFor();
+      await drag(page, [dark]);
+      await page.locator("#given li").waitFor();
+      assert(!await alert.isVisible());
+      await drag(page, [moving]);
+      await page.locator("#given li").nth(1).waitFor();
+      await page.getByRole("button", { name: "Make the frames between" }).click();
+      await alert.getByText("picture 2 is moving; one still picture is taken").waitFor();
+      assertEquals(await page.locator("#stages li").count(), 0);
+      assertEquals(await page.locator("#runs li").count(), 0);
+    }),
+);
+
+pageTest("with pictures the page fits a phone", (studio, browser) =>
+  withPictures(async ({ dark, light }) => {
+    const page = await opened(browser, studio);
+    await page.setViewportSize({ width: 320, height: 640 });
+    for (const files of [[dark], [light]]) {
+      await page.locator("#choose").setInputFiles(files);
+      await page.locator("#given li").nth(files[0] === dark ? 0 : 1).waitFor();
+      assertEquals(await page.locator("html").evaluate((root) => root.scrollWidth), 320);
+      for (const button of await page.locator("#form button:visible").all()) {
+        const box = await button.boundingBox();
+        assert(box !== null && box.height >= 36 && box.x >= 0 && box.x + box.width <= 320);
+      }
+    }
+  }));

@@ -5,7 +5,9 @@ import { decodeMedia } from "../../ffi/media.ts";
 import { runCommand } from "../../lib/cli/main.ts";
 import { DISPLAY } from "../../lib/notebook/media_bundle.ts";
 import { openStudio, type Studio } from "../../lib/studio/studio.ts";
+import { readBody } from "../../lib/studio/studio_request.ts";
 import { withTinyModel } from "../cascade/tiny_model.ts";
+import { plainPng } from "./plain_pictures.ts";
 
 await libraryInfo();
 
@@ -84,6 +86,10 @@ Deno.test("a run tells its stages, keeps its video, and is listed with what make
       keyFps: 4,
       steps: 2,
       guidance: 2,
+      verb: "generate",
+      given: [],
+      asked: { frames: 31, size: 16, fps: 4, steps: 2, guidance: 2 },
+      repeatable: true,
     });
     assert(Math.abs(Date.now() - when) < 60_000);
     assertEquals(await (await fetch(`${studio.url}runs`)).json(), [last?.data.run]);
@@ -93,10 +99,8 @@ Deno.test("a run tells its stages, keeps its video, and is listed with what make
     assertEquals(bytes, await Deno.readFile(`${folder}/${run.file}`));
 
     // What the list says makes the same bytes again, in a file of its own.
-    const { prompt, seed, frames, size, keyFps: fps, steps, guidance } = run;
-    const again = await Array.fromAsync(
-      events(await ask(studio, { prompt, seed, frames, size, fps, steps, guidance })),
-    );
+    const { prompt, seed, asked } = run;
+    const again = await Array.fromAsync(events(await ask(studio, { prompt, seed, ...asked })));
     assertEquals(again.at(-1)?.data.run.file, "a-butterfly-seed-7-2.png");
     assertEquals(await Deno.readFile(`${folder}/a-butterfly-seed-7-2.png`), bytes);
 
@@ -123,6 +127,14 @@ Deno.test("what cannot be done is refused with the reason, before it is queued",
       [{ prompt: "a", guidance: 51 }, "guidance"],
       [{ prompt: "a", stepz: 3 }, 'Unknown field "stepz"'],
       [{ prompt: "a", tab: "../" }, "tab must be"],
+      [{ verb: "extend", given: ["0".repeat(64)] }, "verb must be generate, animate, interpolate or vary"],
+      [{ verb: "animate" }, "animate needs one picture"],
+      [{ verb: "animate", given: [7] }, "animate needs one picture"],
+      [{ verb: "interpolate", given: ["0".repeat(64)] }, "interpolate needs two pictures"],
+      [{ verb: "animate", given: ["0".repeat(64)] }, "The picture is not there any more"],
+      [{ verb: "animate", given: ["../../secret"] }, "The picture is not there any more"],
+      [{ verb: "animate", given: ["0".repeat(64)], fit: "stretch" }, "fit must be cover or contain"],
+      [{ verb: "animate", given: ["0".repeat(64)], prompt: "a" }, 'Unknown field "prompt"'],
       ["{", "not JSON"],
       ["[]", "must be an object"],
       ["x".repeat(70_000), "more than 65536 bytes"],
@@ -131,6 +143,120 @@ Deno.test("what cannot be done is refused with the reason, before it is queued",
       const response = await ask(studio, body);
       assertEquals(response.status, 400, why);
       assertStringIncludes((await response.json()).error, why);
+    }
+  }));
+
+function bring(studio: Studio, bytes: Uint8Array<ArrayBuffer>, name: string): Promise<Response> {
+  return fetch(`${studio.url}given?name=${encodeURIComponent(name)}`, { method: "POST", body: bytes });
+}
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
+Deno.test("pictures are looked at, kept, animated, interpolated and varied, and made again from what is listed", () =>
+  withStudio(async (studio, folder) => {
+    const [first, second] = [await plainPng(24, 16, [-0.5]), await plainPng(16, 16, [0.5])];
+    const [one, other] = [await sha256(first), await sha256(second)];
+    const { image, ...taken } = await (await bring(studio, first, "../My Cát.JPG")).json();
+    assertEquals(taken, { id: one, name: "my-cat.png", width: 24, height: 16, frames: 1 });
+    assertEquals(await Deno.readFile(`${folder}/given/${one}/my-cat.png`), first);
+    await Deno.writeFile(`${folder}/shown.png`, Uint8Array.fromBase64(image.replace("data:image/png;base64,", "")));
+    using shown = (await decodeMedia(`${folder}/shown.png`, { background: "white" })).tensor;
+    // All of it, and nothing beside it.
+    assertEquals(shown.shape, [1, 171, 256, 3]);
+    assert((await shown.read()).every((value) => Math.abs(value + 0.5) < 0.01));
+    assertEquals((await (await bring(studio, second, "b.png")).json()).id, other);
+    // Known by what it is, not by its name.
+    assertEquals(await (await bring(studio, first, "again.gif")).json(), { image, ...taken });
+    assertEquals(await (await fetch(`${studio.url}given/${one}`)).json(), { image, ...taken });
+
+    const made: Record<string, unknown>[] = [];
+    const cases = [
+      [{ verb: "animate", given: [one], fit: "contain" }, "my-cat-animated-seed-3.png", ["interpolation", "sr-low"]],
+      [{ verb: "interpolate", given: [one, other] }, "my-cat-interpolated-seed-3.png", ["interpolation", "sr-low"]],
+      [{ verb: "vary", given: [other] }, "b-varied-seed-3.png", ["decoder", "sr-low"]],
+    ] as const;
+    for (const [task, file, stages] of cases) {
+      const heard = await Array.fromAsync(events(await ask(studio, { ...task, seed: 3, frames: 16, steps: 2 })));
+      assertEquals(heard.filter(({ event }) => event === "stage").map(({ data }) => data.stage), [...stages]);
+      const { run } = heard.at(-1)?.data ?? {};
+      assertEquals([run?.file, run?.verb, run?.repeatable, run?.prompt], [file, task.verb, true, ""]);
+      assertEquals(run.given, task.given.map((id) => ({ id, name: id === one ? "my-cat.png" : "b.png" })));
+      assertEquals(run.asked, { frames: 16, steps: 2, ..."fit" in task ? { fit: task.fit } : {} });
+      made.push(run);
+
+      const again = { verb: run.verb, given: run.given.map(({ id }: { id: string }) => id), seed: run.seed };
+      const repeated = await Array.fromAsync(events(await ask(studio, { ...again, ...run.asked })));
+      const bytes = await Deno.readFile(`${folder}/${file}`);
+      assertEquals(await Deno.readFile(`${folder}/${repeated.at(-1)?.data.run.file}`), bytes);
+    }
+
+    // A past run is varied as it is.
+    const past = String(made[0]?.["file"]);
+    const response = await fetch(`${studio.url}given?run=${past}&still`, { method: "POST" });
+    const { id, frames, name } = await response.json();
+    assertEquals([id, frames, name], [await sha256(await Deno.readFile(`${folder}/${past}`)), 16, past]);
+    const heard = await Array.fromAsync(events(await ask(studio, { verb: "vary", given: [id], frames: 4, size: 8 })));
+    assertEquals(heard.at(-1)?.data.run.frames, 4);
+    // What moves cannot be set in motion.
+    const moving = await ask(studio, { verb: "animate", given: [id] });
+    assertEquals([moving.status, (await moving.json()).error], [
+      400,
+      "the image is moving; one still picture is taken",
+    ]);
+    const short = await ask(studio, { verb: "animate", given: [one], frames: 1 });
+    assertEquals([short.status, (await short.json()).error], [400, "frames must be at least 2, not 1"]);
+
+    // A run whose picture is gone is listed, but not as one that can be made again.
+    await Deno.remove(`${folder}/given/${other}`, { recursive: true });
+    const list: { file: string; repeatable: boolean; given: unknown }[] = await (await fetch(`${studio.url}runs`))
+      .json();
+    const gone = list.find(({ file }) => file === "b-varied-seed-3.png");
+    assertEquals([gone?.repeatable, gone?.given], [false, [{ id: other }]]);
+  }));
+
+Deno.test("a file that is no picture is refused with its reason, and not kept", () =>
+  withStudio(async (studio, folder) => {
+    const whole = await plainPng(16, 16, [0, 1]);
+    const heic = new TextEncoder().encode("\0\0\0\x18ftypheic\0\0\0\0heicmif1");
+    const cases: readonly (readonly [bytes: Uint8Array<ArrayBuffer>, why: string])[] = [
+      [
+        new TextEncoder().encode("no picture"),
+        "x.png: bad media file: it is not a PNG, GIF, WebP, JPEG, MP4 or Y4M file",
+      ],
+      [new Uint8Array(), "x.png: bad media file: it is empty"],
+      [whole.subarray(0, whole.length - 20), "x.png: bad PNG file: "],
+      [heic, "x.png: HEIC and AVIF pictures are not read; save it as JPEG or PNG"],
+    ];
+    for (const [bytes, why] of cases) {
+      const response = await bring(studio, bytes, "x.png");
+      assertEquals(response.status, 400, why);
+      const { error } = await response.json();
+      assertStringIncludes(error, why);
+      assert(!error.includes(folder), error);
+    }
+    assertEquals(await Array.fromAsync(Deno.readDir(`${folder}/given`)), []);
+    await assertRejects(
+      () => readBody(new Request("http://localhost", { method: "POST", body: whole }), 10, "The picture"),
+      KinoraError,
+      "The picture has more than 10 bytes",
+    );
+    const none = await fetch(`${studio.url}given?run=none.png`, { method: "POST" });
+    assertEquals([none.status, (await none.json()).error], [404, "There is no run none.png"]);
+  }));
+
+Deno.test("a run that this page cannot ask for is not offered to be made again", () =>
+  withStudio(async (studio, folder) => {
+    await Array.fromAsync(events(await ask(studio, { prompt: "a", frames: 2, size: 8, steps: 1 })));
+    const path = `${folder}/a-seed-0.png.json`;
+    const manifest = JSON.parse(await Deno.readTextFile(path));
+    for (const [changed, repeatable] of [[{}, true], [{ loop: false }, true], [{ loop: true }, false]] as const) {
+      const { verb, options } = manifest.task;
+      const task = { verb, options: { ...options, ...changed } };
+      await Deno.writeTextFile(path, JSON.stringify({ ...manifest, task }));
+      const [run] = await (await fetch(`${studio.url}runs`)).json();
+      assertEquals(run.repeatable, repeatable, JSON.stringify(changed));
     }
   }));
 
@@ -164,7 +290,7 @@ Deno.test("only who knows the address is answered, and the page may load nothing
     );
     assertStringIncludes(await new Response(connection.readable).text(), "403 Forbidden");
 
-    for (const name of ["", "studio.css", "studio.js"]) {
+    for (const name of ["", "studio.css", "elements.js", "given_pictures.js", "past_runs.js", "studio.js"]) {
       const response = await fetch(studio.url + name);
       const policy = response.headers.get("content-security-policy") ?? "";
       assertStringIncludes(policy, "default-src 'none'; script-src 'self'; style-src 'self'");
@@ -223,6 +349,7 @@ Deno.test("files that are no manifests are passed over", () =>
     const least = {
       format: "kinora-manifest-1",
       model: "m",
+      task: { verb: "generate", options: {} },
       seed: 1,
       frames: 16,
       width: 8,

@@ -2,22 +2,22 @@
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
 /**
- * The studio's page: asks for runs, draws what the server tells of them, and lists past ones.
+ * The studio's page: asks for runs, and draws what the server tells of them.
  */
+import { address, answer, element, facts, reason, reduced, tell, title } from "./elements.js";
+import {
+  askedOfPictures,
+  isLooking,
+  keptPicture,
+  pictureOfRun,
+  replacePictures,
+  startPictures,
+  verb,
+} from "./given_pictures.js";
+import { isComparing, listRuns, startPastRuns } from "./past_runs.js";
 
 /**
- * @typedef {object} Run
- * @property {string} file
- * @property {string} model
- * @property {string} prompt
- * @property {number} seed
- * @property {number} frames
- * @property {number} size
- * @property {number} fps
- * @property {number} keyFps
- * @property {number} [steps]
- * @property {number} [guidance]
- *
+ * @typedef {import("./elements.js").Run} Run
  * @typedef {{ stage: string, steps: number }} StageState
  */
 
@@ -34,6 +34,14 @@ const STAGES = {
   "sr-high": ["SR", "", "h", "second enlarging"],
 };
 
+/** What the button says for each thing that can be made. */
+const MAKE = {
+  generate: "Make a video",
+  animate: "Make it move",
+  interpolate: "Make the frames between",
+  vary: "Make a variation",
+};
+
 /** @param {string} stage */
 function wordsOf(stage) {
   return STAGES[stage]?.[3] ?? stage;
@@ -45,20 +53,6 @@ const NUMBERS = /** @type {const} */ (["seed", "frames", "size", "fps", "steps",
 /** This page, for the queue: pages take turns. */
 const TAB = crypto.randomUUID();
 
-const reduced = matchMedia("(prefers-reduced-motion: reduce)");
-
-/**
- * @template {keyof HTMLElementTagNameMap} K
- * @param {string} id
- * @param {K} _tag
- * @returns {HTMLElementTagNameMap[K]}
- */
-function element(id, _tag) {
-  const found = document.getElementById(id);
-  if (found === null) throw new Error(`The page has no ${id}`);
-  return /** @type {HTMLElementTagNameMap[K]} */ (found);
-}
-
 const form = element("form", "form");
 const prompt = element("prompt", "textarea");
 const problem = element("problem", "p");
@@ -69,10 +63,9 @@ const empty = element("empty", "p");
 const bar = element("bar", "progress");
 const status = element("status", "p");
 const stages = element("stages", "ol");
-const runs = element("runs", "ul");
-const compare = element("compare", "button");
-const comparison = element("comparison", "dialog");
-const card = element("card", "template");
+
+/** What the server says of the model. @type {any} */
+let model;
 
 /** Aborted to stop the run; none when nothing runs. @type {AbortController | undefined} */
 let running;
@@ -95,6 +88,12 @@ function refuse(text) {
     if (name === "steps" || name === "guidance") element("more", "details").open = true;
     input.focus();
   }
+}
+
+/** Says how far it is, to who sees the page and to who does not. @param {string} text */
+function say(text) {
+  status.textContent = text;
+  tell(text);
 }
 
 /** @param {string} src @param {string} alt @param {boolean} fine */
@@ -183,7 +182,8 @@ async function* events(body) {
 /** What the form asks for; a field that is empty is left to the model. */
 function asked() {
   /** @type {Record<string, unknown>} */
-  const body = { tab: TAB, prompt: prompt.value, still: reduced.matches };
+  const body = { tab: TAB, still: reduced.matches };
+  Object.assign(body, verb() === "generate" ? { prompt: prompt.value } : askedOfPictures());
   for (const name of NUMBERS) {
     const input = field(name);
     if (input instanceof HTMLInputElement && input.validity.badInput) throw new Error(`${name} must be a number`);
@@ -192,20 +192,31 @@ function asked() {
   return body;
 }
 
-/** @param {boolean} busy */
-function setBusy(busy) {
-  make.disabled = busy;
+/** Draws what depends on whether something runs, and on what is to be made. */
+function refresh() {
+  const busy = running !== undefined;
+  const making = verb();
+  make.disabled = busy || isLooking();
+  make.textContent = isLooking() ? "Looking at the picture…" : MAKE[making];
   stop.hidden = !busy;
   bar.hidden = !busy;
   document.body.dataset["state"] = busy ? "busy" : "idle";
+  // Of one frame there is nothing to move.
+  const [single] = /** @type {HTMLSelectElement} */ (field("frames")).options;
+  if (single === undefined) return;
+  single.disabled = making === "animate" || making === "interpolate";
+  if (single.disabled && single.selected) field("frames").value = String(model.frames[1]);
+  const sampled = single.disabled ? model.interpolation : model.decoder;
+  /** @type {HTMLInputElement} */ (field("steps")).placeholder = String(sampled.steps ?? "");
+  /** @type {HTMLInputElement} */ (field("guidance")).placeholder = String(sampled.guidance ?? "");
 }
 
-async function generate() {
-  if (running !== undefined) return;
+async function run() {
+  if (running !== undefined || isLooking()) return;
   refuse("");
   const controller = new AbortController();
   running = controller;
-  setBusy(true);
+  refresh();
   try {
     const response = await fetch("generate", {
       method: "POST",
@@ -218,7 +229,7 @@ async function generate() {
       status.textContent = "";
       return;
     }
-    status.textContent = "Making a video.";
+    say("Making a video.");
     stages.replaceChildren();
     bar.removeAttribute("value");
     let ended = false;
@@ -228,16 +239,15 @@ async function generate() {
     }
     if (!ended) throw new Error("the studio was closed");
   } catch (error) {
-    if (controller.signal.aborted) status.textContent = "Stopped.";
+    if (controller.signal.aborted) say("Stopped.");
     else {
       status.textContent = "";
-      const why = error instanceof TypeError ? "The studio does not answer: is it still open?" : String(error);
-      refuse(why.replace(/^Error: /, ""));
+      refuse(error instanceof TypeError ? "The studio does not answer: is it still open?" : reason(error));
     }
     for (const item of stages.querySelectorAll('[data-state="at-work"]')) item.removeAttribute("data-state");
   } finally {
     running = undefined;
-    setBusy(false);
+    refresh();
   }
 }
 
@@ -246,12 +256,10 @@ function hear(event, data) {
   const words = wordsOf(data.stage ?? "");
   switch (event) {
     case "queued":
-      status.textContent = data.ahead === 1
-        ? "Waiting: one video is made before."
-        : `Waiting: ${data.ahead} videos are made before.`;
+      say(data.ahead === 1 ? "Waiting: one video is made before." : `Waiting: ${data.ahead} videos are made before.`);
       break;
     case "begun":
-      status.textContent = "Loading the model.";
+      say("Loading the model.");
       drawStages(data.stages);
       stageItem(data.stages[0].stage)?.setAttribute("data-state", "at-work");
       element("screen", "section").scrollIntoView({ block: "nearest", behavior: reduced.matches ? "auto" : "smooth" });
@@ -261,6 +269,7 @@ function hear(event, data) {
       bar.value = data.step;
       stageItem(data.stage)?.setAttribute("data-state", "at-work");
       const left = data.left === undefined ? "" : `, ${data.left} s left of this stage`;
+      // Not told: several a second are too much to be read out.
       status.textContent = `${words}: step ${data.step} of ${data.total}${left}`;
       if (data.image !== undefined) {
         stagePicture(data.stage, data.image, `What the ${words} has so far`);
@@ -276,11 +285,12 @@ function hear(event, data) {
       stagePicture(data.stage, data.image, `What the ${words} made`);
       if (data.image !== undefined) present(data.image, `What the ${words} made`, false);
       bar.removeAttribute("value");
+      tell(`The ${words} is done.`);
       break;
     }
     case "done":
-      status.textContent = `Done: ${facts(data.run)}.`;
-      present(address(data.run), data.run.prompt, true);
+      say(`Done: ${facts(data.run)}.`);
+      present(address(data.run), title(data.run), true);
       listRuns();
       break;
     case "failed":
@@ -290,30 +300,28 @@ function hear(event, data) {
   }
 }
 
-/** @param {Run} run */
-function address(run) {
-  const name = encodeURIComponent(run.file);
-  return reduced.matches ? `thumbs/${name}?still` : `runs/${name}`;
-}
-
-/** @param {Run} run */
-function facts(run) {
-  const length = run.frames === 1 ? "a picture" : `${run.frames} frames, ${Number(run.fps.toPrecision(3))} fps`;
-  return `seed ${run.seed}, ${run.size}×${run.size}, ${length}`;
-}
-
-/** @param {Run} run */
+/**
+ * Sets the form to what a run was asked for.
+ *
+ * @param {Run} run
+ */
 function fill(run) {
-  prompt.value = run.prompt;
-  const values = { ...run, fps: Number(run.keyFps.toPrecision(6)) };
+  /** @type {Record<string, unknown>} */
+  const values = {
+    frames: model.frames[1],
+    size: model.sizes[1],
+    fps: model.fps,
+    ...run.asked,
+    seed: run.seed,
+  };
   for (const name of NUMBERS) {
     const value = values[name];
     const input = field(name);
-    if (value === undefined) continue;
-    if (input instanceof HTMLSelectElement && ![...input.options].some((option) => option.value === String(value))) {
-      input.append(new Option(String(value), String(value)));
+    const text = typeof value === "number" ? String(value) : "";
+    if (input instanceof HTMLSelectElement && ![...input.options].some((option) => option.value === text)) {
+      input.append(new Option(text, text));
     }
-    input.value = String(value);
+    input.value = text;
   }
 }
 
@@ -321,98 +329,42 @@ function roll() {
   field("seed").value = String(crypto.getRandomValues(new Uint32Array(1))[0]);
 }
 
-/** Runs that are picked to be compared. @type {Map<string, Run>} */
-const picked = new Map();
-
-async function listRuns() {
-  const response = await fetch("runs");
-  /** @type {Run[]} */
-  const list = response.ok ? await response.json() : [];
-  element("none", "p").hidden = list.length > 0;
-  runs.replaceChildren(...list.map(runCard));
-  for (const file of picked.keys()) if (!list.some((run) => run.file === file)) picked.delete(file);
-  compare.disabled = picked.size < 2;
-}
-
-/** @param {Run} run */
-function runCard(run) {
-  const copy = /** @type {DocumentFragment} */ (card.content.cloneNode(true));
-  /** @template {Element} T @param {string} selector @param {new () => T} kind @returns {T} */
-  const part = (selector, kind) => {
-    const found = copy.querySelector(selector);
-    if (!(found instanceof kind)) throw new Error(`A card has no ${selector}`);
-    return found;
-  };
-  const image = part("img", HTMLImageElement);
-  const name = run.prompt || run.file;
-  image.alt = name;
-  image.src = `thumbs/${encodeURIComponent(run.file)}${reduced.matches ? "?still" : ""}`;
-  part(".said", HTMLElement).textContent = name;
-  part(".facts", HTMLElement).textContent = facts(run);
-  // What was made from pictures cannot be made again from this form.
-  for (const button of [part(".again", HTMLElement), part(".another", HTMLElement)]) button.hidden = run.prompt === "";
-  part(".again", HTMLElement).setAttribute("aria-label", `Again: ${run.prompt}`);
-  part(".again", HTMLElement).addEventListener("click", () => again(run, false));
-  part(".another", HTMLElement).setAttribute("aria-label", `New seed: ${run.prompt}`);
-  part(".another", HTMLElement).addEventListener("click", () => again(run, true));
-  const save = part(".save", HTMLAnchorElement);
-  save.href = `runs/${encodeURIComponent(run.file)}`;
-  save.download = run.file;
-  save.setAttribute("aria-label", `Save ${run.file}`);
-  const pick = part(".pick input", HTMLInputElement);
-  pick.checked = picked.has(run.file);
-  pick.addEventListener("change", () => {
-    if (pick.checked) picked.set(run.file, run);
-    else picked.delete(run.file);
-    compare.disabled = picked.size < 2;
-  });
-  return copy;
-}
-
-/** @param {Run} run @param {boolean} anew */
-function again(run, anew) {
-  fill(run);
-  if (anew) roll();
+/** Makes what the form says, which a card of a past run has filled. */
+async function runFromCard() {
   scrollTo({ top: 0, behavior: reduced.matches ? "auto" : "smooth" });
   make.focus({ preventScroll: true });
-  return generate();
+  await run();
 }
 
-function showComparison() {
-  const chosen = [...picked.values()];
-  /** @type {[name: string, value: (run: Run) => string][]} */
-  const rows = [
-    ["prompt", (run) => run.prompt],
-    ["seed", (run) => String(run.seed)],
-    ["size", (run) => `${run.size}×${run.size}`],
-    ["frames", (run) => String(run.frames)],
-    ["fps", (run) => String(Number(run.fps.toPrecision(3)))],
-    ["steps", (run) => String(run.steps ?? "")],
-    ["guidance", (run) => String(run.guidance ?? "")],
-    ["model", (run) => run.model],
-  ];
-  element("sides", "div").replaceChildren(...chosen.map((run) => {
-    const side = document.createElement("figure");
-    side.style.margin = "0";
-    const image = document.createElement("img");
-    image.src = address(run);
-    image.alt = run.prompt;
-    const list = document.createElement("dl");
-    for (const [name, value] of rows) {
-      const [term, text] = [document.createElement("dt"), document.createElement("dd")];
-      term.textContent = name;
-      text.textContent = value(run);
-      text.classList.toggle("differs", chosen.some((other) => value(other) !== value(run)));
-      list.append(term, text);
-    }
-    side.append(image, list);
-    return side;
-  }));
-  comparison.showModal();
+/** @param {Run} past @param {boolean} anew */
+async function again(past, anew) {
+  refuse("");
+  try {
+    await replacePictures(past.given.map(({ id }) => keptPicture(id)), { verb: past.verb, fit: past.asked["fit"] });
+  } catch (error) {
+    return refuse(reason(error));
+  }
+  prompt.value = past.prompt;
+  fill(past);
+  if (anew) roll();
+  await runFromCard();
+}
+
+/** @param {Run} past */
+async function vary(past) {
+  refuse("");
+  try {
+    await replacePictures([pictureOfRun(past.file)], { verb: "vary" });
+  } catch (error) {
+    return refuse(reason(error));
+  }
+  fill(past);
+  roll();
+  await runFromCard();
 }
 
 async function start() {
-  const model = await (await fetch("model")).json();
+  model = await answer("model");
   element("model", "p").textContent = `model ${model.name}`;
   const names = { 1: "a picture" };
   const frames = field("frames");
@@ -424,15 +376,13 @@ async function start() {
     field("size").append(new Option(`${size}×${size}`, String(size), false, size === model.sizes[1]));
   }
   field("fps").value = String(model.fps);
-  /** @type {HTMLInputElement} */ (field("steps")).placeholder = String(model.steps);
-  /** @type {HTMLInputElement} */ (field("guidance")).placeholder = String(model.guidance);
-  await listRuns();
-  setBusy(false);
+  startPictures({ mostBytes: model.pictureBytes, onChange: refresh, onRefuse: refuse });
+  await startPastRuns({ again, vary });
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  generate();
+  run();
 });
 prompt.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -440,10 +390,8 @@ prompt.addEventListener("keydown", (event) => {
   form.requestSubmit();
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !comparison.open) running?.abort();
+  if (event.key === "Escape" && !isComparing()) running?.abort();
 });
 stop.addEventListener("click", () => running?.abort());
 element("dice", "button").addEventListener("click", roll);
-compare.addEventListener("click", showComparison);
-reduced.addEventListener("change", listRuns);
-start().catch((error) => refuse(`The studio does not answer: ${error.message}`));
+start().catch((error) => refuse(reason(error)));
