@@ -59,8 +59,9 @@ Deno.test("ablate() measures every arm once, says all that decided it, and leave
       assert(row.seeds.length > 0 && row.seconds > 0 && row.cpu_seconds > 0, name);
       assert((await Deno.stat(file.picturePath(row))).size > 60, name);
     }
-    // The embeddings of the stills are freed, and the stages that the cascade keeps are its own.
+    // What is left is the cascade's and the data set's.
     cascade.dispose();
+    options.data?.dispose();
     await new Promise((resolve) => setTimeout(resolve, 0));
     assert((await libraryInfo()).handles <= before);
     assertEquals(await Array.fromAsync(Deno.readDir(options.run ?? ""), ({ name }) => name), []);
