@@ -149,13 +149,14 @@ class StageRun {
     const state = this.#state;
     await this.#resume();
     this.#log = await Log.open(`${this.#folder}/log.jsonl`, state.step);
-    let saved = { step: state.step, seconds: state.seconds };
+    const begun = state.step;
+    let saved = state.seconds;
     try {
       while (this.#progress() < 1 && !signal?.aborted) {
         await this.#step();
-        if (state.seconds - saved.seconds >= CHECKPOINT_SECONDS) {
+        if (state.seconds - saved >= CHECKPOINT_SECONDS) {
           await this.#checkpoint();
-          saved = { step: state.step, seconds: state.seconds };
+          saved = state.seconds;
         }
         const wait = this.#recipe.training.evaluationMinutes * 60;
         if (state.seconds - state.evaluatedAt >= wait && this.#progress() < 1) await this.#evaluate();
@@ -163,9 +164,7 @@ class StageRun {
     } finally {
       (await this.#ahead?.catch(() => undefined))?.[Symbol.dispose]();
     }
-    if (state.step > saved.step) {
-      await this.#finish(signal?.aborted === true);
-    }
+    if (state.step > begun) await this.#finish(signal?.aborted === true);
     const { step, seconds, cpuSeconds, measures } = state;
     return {
       stage: this.#recipe.stage,

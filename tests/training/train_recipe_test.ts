@@ -113,6 +113,22 @@ Deno.test("a run that is interrupted and resumed gives the weights of one that w
     assertNotEquals(await weights("parts"), whole);
   }));
 
+Deno.test("a run that writes a checkpoint after its last step ends as any other", () =>
+  withData(async (folder) => {
+    await train(folder, "slow", 1, { stages: ["tokenizer"] });
+    const now = performance.now;
+    // Every look at the clock takes five minutes, so that there is a checkpoint after each step.
+    let ticks = 0;
+    performance.now = () => 300_000 * ticks++;
+    try {
+      const [report] = await train(folder, "slow", 2, { stages: ["text-pair"] });
+      assert(report?.finished && Object.keys(report.measures).length > 0);
+    } finally {
+      performance.now = now;
+    }
+    assert((await Deno.stat(`${folder}/slow/model/clip_text/${WEIGHTS_FILE}`)).size > 0);
+  }));
+
 Deno.test("losses fall", () =>
   withData(async (folder) => {
     await train(folder, "long", 60, { stages: ["tokenizer", "text-pair", "text-tuning", "prior", "decoder-image"] });

@@ -139,10 +139,8 @@ export async function ablate(cascade: Cascade, options: AblationOptions = {}): P
       bank: () => bank ??= stills(),
       folder,
       signal,
-      onProgress: (step, total) => {
-        options.onProgress?.({ group: group.name, arm: arm.name, step, total });
-        signal?.throwIfAborted();
-      },
+      // A training that is stopped writes a checkpoint first, so nothing is thrown here.
+      onProgress: (step, total) => options.onProgress?.({ group: group.name, arm: arm.name, step, total }),
     });
     const used = process.cpuUsage(cpu);
     const row: AblationRow = {

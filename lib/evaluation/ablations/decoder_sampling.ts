@@ -4,6 +4,7 @@
  * @module
  */
 import { Tensor } from "../../../ffi/tensor.ts";
+import type { Cascade } from "../../cascade/cascade.ts";
 import { stageSettings } from "../../cascade/model_index.ts";
 import { SAMPLER_TYPES } from "../../cascade/plan_parts.ts";
 import type { SamplerName } from "../../cascade/run_plan.ts";
@@ -38,12 +39,8 @@ export const guidance: AblationGroup = {
   protocol: PROTOCOL,
   stages: STAGES,
   needsData: false,
-  arms(cascade, options): AblationArm[] {
-    const { steps, common_noise } = stageSettings(cascade.index, "decoder");
-    return [1, 1.5, 2, 3, 5, 8].map((guidance) =>
-      arm(`${guidance}`, { guidance }, { steps, sampler: "as the model says", common_noise }, options)
-    );
-  },
+  arms: (cascade, options) =>
+    [1, 1.5, 2, 3, 5, 8].map((guidance) => arm(`${guidance}`, { guidance }, cascade, options)),
 };
 
 /** Samplers by their numbers of steps. */
@@ -60,12 +57,10 @@ export const sampler: AblationGroup = {
   protocol: PROTOCOL,
   stages: STAGES,
   needsData: false,
-  arms(cascade, options): AblationArm[] {
-    const { guidance, common_noise } = stageSettings(cascade.index, "decoder");
-    return Object.entries(SAMPLER_STEPS).flatMap(([sampler, counts]) =>
-      counts.map((steps) => arm(`${sampler} ${steps}`, { sampler, steps }, { guidance, common_noise }, options))
-    );
-  },
+  arms: (cascade, options) =>
+    Object.entries(SAMPLER_STEPS).flatMap(([sampler, counts]) =>
+      counts.map((steps) => arm(`${sampler} ${steps}`, { sampler, steps }, cascade, options))
+    ),
 };
 
 /** Noise that frames have in common when sampling only. */
@@ -76,21 +71,37 @@ export const commonNoise: AblationGroup = {
   stages: STAGES,
   needsData: false,
   arms(cascade, options): AblationArm[] {
-    const { guidance, steps, common_noise: trained } = stageSettings(cascade.index, "decoder");
+    const { common_noise: trained } = stageSettings(cascade.index, "decoder");
     return [0, 0.1, 0.2, 0.3, 0.5, 0.8, 1].map((common_noise) =>
-      arm(`${common_noise}`, { common_noise }, { guidance, steps, "trained with": trained }, options)
+      arm(`${common_noise}`, { common_noise }, cascade, options, { "trained with": trained })
     );
   },
 };
 
-function arm(name: string, varied: AblationSettings, settings: AblationSettings, options: ArmOptions): AblationArm {
-  const prompts = ABLATION_PROMPTS.slice(0, options.samples);
+function arm(
+  name: string,
+  varied: AblationSettings,
+  { index }: Cascade,
+  { samples }: ArmOptions,
+  more: AblationSettings = {},
+): AblationArm {
+  const prompts = ABLATION_PROMPTS.slice(0, samples);
+  const { steps, guidance, sampler, common_noise, frames, fps } = stageSettings(index, "decoder");
+  const prior = stageSettings(index, "prior");
+  const all = { steps, guidance, sampler: sampler.type, common_noise, frames, fps, ...varied };
+  const settings = Object.entries(all).filter(([name]) => !(name in varied));
   return {
     name,
     varied,
-    settings: { ...settings, prompts: prompts.join(", "), frames: "as the model makes", fps: "as the model says" },
+    settings: {
+      ...Object.fromEntries(settings),
+      prior_steps: prior.steps,
+      prior_guidance: prior.guidance,
+      prompts: prompts.join(", "),
+      ...more,
+    },
     seeds: numbers(1, prompts.length),
-    measure: (work) => measure(work, { ...settings, ...varied }, prompts),
+    measure: (work) => measure(work, all, prompts),
   };
 }
 

@@ -29,24 +29,23 @@ export const frameSkip: AblationGroup = {
   stages: ["image", "interpolation"],
   needsData: true,
   arms(cascade, options): AblationArm[] {
-    const { steps, fps_range } = stageSettings(cascade.index, "interpolation");
+    const { steps, guidance, fps_range } = stageSettings(cascade.index, "interpolation");
     return [true, false].flatMap((mask) =>
-      SKIPS.map((skip) => arm({ skip, mask }, fps_range.most / 2, steps, options))
+      SKIPS.map((skip) => arm({ skip, mask }, { fps: fps_range.most / 2, steps, guidance }, options))
     );
   },
 };
 
 function arm(
   varied: { readonly skip: number; readonly mask: boolean },
-  fps: number,
-  steps: number,
+  settings: { readonly fps: number; readonly steps: number; readonly guidance: number },
   options: ArmOptions,
 ): AblationArm {
   const { skip, mask } = varied;
   return {
     name: `skip ${skip}${mask ? "" : ", no mask"}`,
     varied,
-    settings: { fps, steps, clips: options.samples },
+    settings: { ...settings, clips: options.samples },
     seeds: numbers(1, options.samples),
     async measure(work): Promise<Measured> {
       // It frees the network.
@@ -56,7 +55,7 @@ function arm(
       const sums = { psnr: 0, psnr_blend: 0, motion: 0, motion_real: 0 };
       let frames: Tensor | undefined;
       for (const [index, clip] of clips.entries()) {
-        const wanted = { clips: [clip], bank, seeds: [index + 1], fps, skip, signal: work.signal };
+        const wanted = { clips: [clip], bank, seeds: [index + 1], fps: settings.fps, skip, signal: work.signal };
         using hidden = await HiddenFrames.make(stage, work.data, wanted);
         const { made, blend } = await hidden.psnr();
         sums.psnr += made / clips.length;

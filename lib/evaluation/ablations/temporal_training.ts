@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { KinoraError } from "../../../ffi/errors.ts";
-import type { Network } from "../../../ffi/network.ts";
+import { Network } from "../../../ffi/network.ts";
 import type { Tensor } from "../../../ffi/tensor.ts";
 import { Decoder } from "../../cascade/decoder.ts";
 import { CONFIG_FILE, WEIGHTS_FILE } from "../../cascade/model_files.ts";
@@ -15,14 +15,14 @@ import { frameNoise } from "../../diffusion/frame_noise.ts";
 import type { Clip } from "../../data/dataset_index.ts";
 import { clipRows } from "../../training/clip_sampling.ts";
 import { drawTimes, noisyBatch } from "../../training/diffusion_batch.ts";
-import { type Measures, motionOf, rmsDifference } from "../../training/measures.ts";
+import { motionOf, rmsDifference } from "../../training/measures.ts";
 import { ModelFolder } from "../../training/model_folder.ts";
 import { Draws } from "../../training/random.ts";
 import { type NetworkRecipe, parseRecipe } from "../../training/recipe.ts";
 import { runStage } from "../../training/run_stage.ts";
-import { evaluationSeeds, type StageTraining } from "../../training/stage_training.ts";
+import { evaluationSeeds, type StageContext, type StageTraining } from "../../training/stage_training.ts";
 import { spread } from "../../training/training_data.ts";
-import type { AblationArm, AblationGroup, AblationWork, ArmOptions, Measured } from "./ablation.ts";
+import type { AblationArm, AblationGroup, AblationSettings, AblationWork, ArmOptions, Measured } from "./ablation.ts";
 import { clipFigures, firstClip, numbers } from "./clip_figures.ts";
 import { type TemporalStart, writeStartNetwork } from "./start_network.ts";
 
@@ -70,10 +70,14 @@ export const temporalTraining: AblationGroup = {
     "of the real ones. quick_ratio: motion at the greatest trained frame rate over that at the usual one.",
   stages: ["image", "decoder"],
   needsData: true,
-  arms: (_, options) => Object.entries(ARMS).map(([name, variation]) => arm(name, { ...PLAIN, ...variation }, options)),
+  arms(cascade, options): AblationArm[] {
+    const { steps, guidance, frames, fps } = stageSettings(cascade.index, "decoder");
+    const sampling = { sampling_steps: steps, guidance, frames, fps };
+    return Object.entries(ARMS).map(([name, variation]) => arm(name, { ...PLAIN, ...variation }, sampling, options));
+  },
 };
 
-function arm(name: string, variation: Variation, options: ArmOptions): AblationArm {
+function arm(name: string, variation: Variation, sampling: AblationSettings, options: ArmOptions): AblationArm {
   const { trainingSteps: steps, batch, samples } = options;
   const recipe = shortStage(variation, options);
   return {
@@ -83,6 +87,7 @@ function arm(name: string, variation: Variation, options: ArmOptions): AblationA
       steps,
       batch,
       clips: samples,
+      ...sampling,
       learning_rate: recipe.stage.training.learningRate.rate,
       recipe: recipe.hash,
     },
@@ -90,8 +95,7 @@ function arm(name: string, variation: Variation, options: ArmOptions): AblationA
     async measure(work): Promise<Measured> {
       const { cascade, data, folder, signal } = work;
       const model = await startModel(work, variation);
-      let frames: Tensor | undefined;
-      const report = await runStage({ ...recipe.stage, start: measuring }, {
+      await runStage({ ...recipe.stage, start: unmeasured }, {
         data,
         model,
         run: folder,
@@ -101,22 +105,18 @@ function arm(name: string, variation: Variation, options: ArmOptions): AblationA
         onProgress: ({ step }) => work.onProgress(step, steps + 1),
       });
       signal?.throwIfAborted();
+      using trained = await Network.load(model.networkFolder("decoder"));
+      const measured = await measure(work, trained, model.settings("decoder"), samples);
       work.onProgress(steps + 1, steps + 1);
-      return { figures: report.measures, ...frames === undefined ? {} : { frames } };
+      return measured;
 
-      /** The stage's training, looked at in this file's way. */
-      async function measuring(context: Parameters<NetworkRecipe["start"]>[0]): Promise<StageTraining> {
+      /** The stage's training without its own measures. */
+      async function unmeasured(context: StageContext): Promise<StageTraining> {
         const training = await recipe.stage.start(context);
         return {
           networks: training.networks,
           batch: (request) => training.batch(request),
-          async evaluate({ networks: [network] }): Promise<Measures> {
-            if (network === undefined) return {};
-            const measured = await measure(work, network, model.settings("decoder"), samples);
-            frames?.dispose();
-            frames = measured.frames;
-            return measured.figures;
-          },
+          evaluate: () => Promise.resolve({}),
           [Symbol.dispose]: () => training[Symbol.dispose](),
         };
       }
@@ -183,7 +183,7 @@ async function measure(
   network: Network,
   settings: DecoderSettings,
   samples: number,
-): Promise<{ readonly figures: Record<string, number>; readonly frames: Tensor }> {
+): Promise<Measured> {
   const { cascade, data, signal } = work;
   // The stage would free the network, so it is not disposed.
   const decoder = new Decoder(network, settings, cascade.precision);
@@ -254,7 +254,7 @@ async function validationLoss(
       timestep: timesteps,
       image_embedding: condition,
       drop: new Array<number>(LEVELS).fill(0),
-      fps: new Array<number>(LEVELS).fill(settings.fps),
+      ...network.config["fps_conditioning"] === true ? { fps: new Array<number>(LEVELS).fill(settings.fps) } : {},
     };
     const { sample: output } = await network.forward(inputs, { precision, ...signal === undefined ? {} : { signal } });
     if (output === undefined) throw new KinoraError("failed", "The decoder gave no sample");
