@@ -78,6 +78,14 @@ export interface RetrievalObjective {
 /** What a step makes smaller. */
 export type Objective = RegressionObjective | ContrastiveObjective | RetrievalObjective;
 
+/** Muon (Jordan et al. 2024) moves the matrices inside the networks: along momentum whose singular values are made about 1. */
+export interface MuonSettings {
+  /** Decay of the sum of gradients, 0 to below 1. */
+  readonly momentum: number;
+  /** Parts of the names of matrices that AdamW moves all the same: tables, first and last layers. */
+  readonly except: readonly string[];
+}
+
 /** AdamW's numbers. */
 export interface OptimizerSettings {
   /** How far a step goes. */
@@ -90,6 +98,8 @@ export interface OptimizerSettings {
   readonly epsilon?: number | undefined;
   /** How much weights shrink, times the learning rate. @default {0} */
   readonly weightDecay?: number | undefined;
+  /** What moves matrices in AdamW's place, by the same learning rate and weight decay; by default nothing does. */
+  readonly muon?: MuonSettings | undefined;
 }
 
 /** Weights that learn at another rate. */
@@ -173,14 +183,14 @@ export class Trainer extends NativeObject {
    */
   async step(step: TrainerStep): Promise<TrainerStepResult> {
     const { objectives, precision = "f32", optimizer, rates, clip, emaDecay, signal } = step;
-    const { learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0 } = optimizer;
+    const { learningRate, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weightDecay = 0, muon } = optimizer;
     const reply = await runJob<Omit<TrainerStepResult, "gradientNorm"> & { readonly gradient_norm: number | null }>(
       {
         verb: "trainer.step",
         trainer: handleOf(this),
         objectives: objectives.map(wireObjective),
         precision,
-        optimizer: { learning_rate: learningRate, beta1, beta2, epsilon, weight_decay: weightDecay },
+        optimizer: { learning_rate: learningRate, beta1, beta2, epsilon, weight_decay: weightDecay, muon },
         rates: rates?.map(({ namesWith, scale }) => ({ names_with: namesWith, scale })),
         clip,
         ema_decay: emaDecay,

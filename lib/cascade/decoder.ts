@@ -102,7 +102,7 @@ export class Decoder extends NetworkStage<DecoderSettings> {
         seeds,
         stream: noiseStream("decoder", step),
         frames: numbers,
-        common: options.commonNoise,
+        common: options.commonNoise ?? this.settings.common_noise,
       });
     const parts = frameParts(frames, { length, loop, travel });
     const conditions: Tensor[] = [];

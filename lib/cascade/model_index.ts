@@ -82,6 +82,13 @@ export interface DecoderSettings extends DiffusionSettings {
   readonly fps: number;
   /** The rates it was trained on. */
   readonly fps_range: FpsSettings;
+  /**
+   * The share of the noise's variance that all frames have in common, 0 to 1: clips are trained with it, and sampled with
+   * it unless asked otherwise.
+   *
+   * @default {0}
+   */
+  readonly common_noise: number;
 }
 
 /** upF. */
@@ -265,6 +272,7 @@ function decoder(f: JsonFields): DecoderSettings {
     size: f.whole("size", 1, 4096),
     fps: f.number("fps", 1, 240),
     fps_range: fpsRange(f),
+    common_noise: f.number("common_noise", 0, 1, 0),
   };
   f.end();
   return settings;

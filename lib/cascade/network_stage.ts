@@ -43,9 +43,7 @@ export interface SamplingChoices {
   readonly threshold?: number | undefined;
   /**
    * The share of the noise's variance that all frames have in common, 0 to 1 (Ge et al. 2023). Networks that were trained
-   * with independent noise bear but little of it.
-   *
-   * @default {0}
+   * with independent noise bear but little of it. By default the decoder's is what its settings say, the interpolation's 0.
    */
   readonly commonNoise?: number | undefined;
 }

@@ -50,7 +50,7 @@ export function samplingPlan(
       sampler: type === undefined || type === own.type ? undefined : { type } as SamplerConfig,
       rescale,
       threshold,
-      commonNoise,
+      commonNoise: commonNoise ?? (name === "decoder" ? trainedNoise(index) : undefined),
     };
     return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
   };
@@ -64,6 +64,12 @@ export function samplingPlan(
       choices: each(frames, choices),
     };
   };
+}
+
+/** The share of common noise that the decoder was trained with, if any. */
+function trainedNoise(index: ModelIndex): number | undefined {
+  const { common_noise: share } = stageSettings(index, "decoder");
+  return share === 0 ? undefined : share;
 }
 
 /**

@@ -34,9 +34,8 @@ export interface SamplingRequest {
   /** Dynamic thresholding: the quantile that is scaled to the end of the range, 0.5 to 1; by default frames are cut there. */
   readonly threshold?: number;
   /**
-   * The share of the noise's variance that all frames have in common, 0 to 1 (Ge et al. 2023).
-   *
-   * @default {0}
+   * The share of the noise's variance that all frames have in common, 0 to 1 (Ge et al. 2023); by default what the model's
+   * decoder was trained with, and none for the interpolation.
    */
   readonly commonNoise?: number;
 }

@@ -29,6 +29,7 @@ const VERBS: Readonly<Record<string, Verb>> = {
   train: { summary: "train a stage by a recipe", load: () => import("./train.ts") },
   data: { summary: "get and index training data", load: () => import("./data.ts") },
   evaluate: { summary: "measure a model against the data it was trained on", load: () => import("./evaluate.ts") },
+  ablate: { summary: "measure what each choice of the model is worth", load: () => import("./ablate.ts") },
   parity: { summary: "verify recorded runs of other projects", load: () => import("./parity.ts") },
   inspect: { summary: "say what a weights or media file is", load: () => import("./inspect.ts") },
   doctor: { summary: "say what this machine can do", load: () => import("./doctor.ts") },

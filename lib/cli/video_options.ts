@@ -61,7 +61,7 @@ export const SAMPLING_OPTIONS = {
     value: "X",
     least: 0,
     most: 1,
-    help: "the share of noise that all frames have in common; default 0, with which models are trained",
+    help: "the share of noise that all frames have in common; default what the decoder was trained with (0), else 0",
   },
 } as const satisfies Options;
 

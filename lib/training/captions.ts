@@ -47,16 +47,35 @@ const AFTER = ("emoji|icon|in motion|moving|please|on a white background|slowly|
   "in the forest|on a table|with friends|today|video|animation|waving|spinning|flying|running|launch|dancing|in autumn|" +
   "in summer").split("|");
 
+/**
+ * Frequent words of English that name nothing in the data: prompts are full of them. Those of the measured sentences
+ * (`SENTENCES` in lib/evaluation/prompts.ts) are not among them.
+ */
+const COMMON =
+  ("and or but so if then than of to in on at by for from with without about into over under between after " +
+    "before while during through near around this that these those it its he she they them his her their you " +
+    "me him who what which when where why how is are was were be been being has have had do does did will " +
+    "would can should may might must go goes going come comes coming get gets getting give gives given take " +
+    "takes taken put puts made making there very too just only also even still yet now never always often " +
+    "sometimes more most much many few less least all any both each every other another such same own whole " +
+    "like as because until bit lot kind thing things someone something anything need needs needed try tries " +
+    "find finds keep keeps think know say says tell tells show shows showing look looks looking make makes " +
+    "use uses using full scene style colour color pretty simple simply really maybe create draw render depict " +
+    "imagine featuring containing called named").split(" ");
+
 const SYLLABLES = "ba be da do fi ga gu ka ki lo lu ma mi na no pa pi ra ri sa so ta ti va vo wa za zu".split(" ");
 
-/** How often a filler is a word that means nothing: often, for what people write is full of words no caption has. */
-const MADE_UP = 0.25;
+/** How often a filler is a word that means nothing: what people write is full of words no caption has. */
+const MADE_UP = 0.12;
+
+/** How often a filler is one of {@linkcode COMMON}. */
+const COMMON_SHARE = 0.38;
 
 /** What people write behind or between words. */
 const MARKS = [",", "!", ".", "?"];
 /** Whatever training captions put around names and search words. */
 export const FILLERS: readonly string[] = [
-  ...new Set([...TEMPLATES.map((template) => template.replace("{}", "").trim()), ...BEFORE, ...AFTER]),
+  ...new Set([...TEMPLATES.map((template) => template.replace("{}", "").trim()), ...BEFORE, ...AFTER, ...COMMON]),
 ].filter((filler) => filler !== "");
 
 /** Of this many search words of a concept one is kept from training, for measures. */
@@ -197,12 +216,16 @@ function surrounded(text: string, draws: Draws): string {
   if (words.length > 2 && draws.chance(0.2)) words.splice(draws.below(words.length), 1);
   let result = words.join(" ");
   if (draws.chance(0.1) && !result.endsWith("s")) result += "s";
-  for (let count = draws.pick([0, 1, 1, 2]); count > 0; count--) {
-    result = `${draws.chance(MADE_UP) ? madeUpWord(draws) : draws.pick(BEFORE)} ${result}`;
-  }
+  for (let count = draws.pick([0, 1, 1, 2, 3]); count > 0; count--) result = `${filler(BEFORE, draws)} ${result}`;
   if (draws.chance(0.15)) result += draws.pick(MARKS);
-  if (draws.chance(0.35)) result += ` ${draws.chance(MADE_UP) ? madeUpWord(draws) : draws.pick(AFTER)}`;
+  for (let count = draws.pick([0, 0, 0, 1, 1, 2]); count > 0; count--) result += ` ${filler(AFTER, draws)}`;
   return result;
+}
+
+function filler(usual: readonly string[], draws: Draws): string {
+  const kind = draws.next();
+  if (kind < MADE_UP) return madeUpWord(draws);
+  return draws.pick(kind < MADE_UP + COMMON_SHARE ? COMMON : usual);
 }
 
 /** A word never seen must not decide what is shown. */

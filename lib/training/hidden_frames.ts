@@ -11,7 +11,7 @@ import { clipRows } from "./clip_sampling.ts";
 import { psnr } from "./measures.ts";
 import type { TrainingData } from "./training_data.ts";
 
-/** Distance of known frames: that of 76 frames made of 16. */
+/** Distance of known frames unless asked otherwise: that of 76 frames made of 16. */
 export const HIDDEN_SKIP = 5;
 
 /** What is hidden, and how it is made again. */
@@ -24,11 +24,17 @@ export interface HiddenFrameOptions {
   readonly seeds: readonly number[];
   /** Frames a second at which the clips are read. */
   readonly fps: number;
+  /**
+   * Distance of known frames, 2 to 15.
+   *
+   * @default {5}
+   */
+  readonly skip?: number | undefined;
   /** Stops the work. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Clips whose hidden frames were made again, each (B, 16, H, W, 3). */
+/** Clips whose hidden frames were made again, each (B, F, H, W, 3): 16 frames, or fewer so that the last one is known. */
 export class HiddenFrames implements Disposable {
   /** The real frames. */
   readonly truth: Tensor;
@@ -36,43 +42,50 @@ export class HiddenFrames implements Disposable {
   readonly made: Tensor;
   /** Mixtures of the known frames beside each. */
   readonly blend: Tensor;
+  readonly #hidden: readonly number[];
 
-  private constructor(truth: Tensor, made: Tensor, blend: Tensor) {
-    this.truth = truth;
-    this.made = made;
-    this.blend = blend;
+  private constructor(
+    parts: { readonly truth: Tensor; readonly made: Tensor; readonly blend: Tensor },
+    hidden: readonly number[],
+  ) {
+    this.truth = parts.truth;
+    this.made = parts.made;
+    this.blend = parts.blend;
+    this.#hidden = hidden;
   }
 
   /**
-   * Hides all but every fifth of 16 frames, and makes them again.
+   * Hides all but every fifth of 16 frames, or what `skip` says, and makes them again.
    *
    * @param stage The interpolation.
    * @param data The data set.
    * @param options Which clips, and how.
    */
   static async make(stage: Interpolation, data: TrainingData, options: HiddenFrameOptions): Promise<HiddenFrames> {
-    const { clips, bank, seeds, fps, signal } = options;
+    const { clips, bank, seeds, fps, skip = HIDDEN_SKIP, signal } = options;
+    const frames = WINDOW - (WINDOW - 1) % skip;
+    const places = Array.from({ length: frames }, (_, frame) => frame);
     using stack = new DisposableStack();
-    const rows = clips.map((clip) => clipRows(clip, { frames: WINDOW, fps, first: 0 }));
+    const rows = clips.map((clip) => clipRows(clip, { frames, fps, first: 0 }));
     const truth = stack.use(await data.sequences("clips64", rows));
-    const shown = places().filter((frame) => frame % HIDDEN_SKIP === 0);
+    const shown = places.filter((frame) => frame % skip === 0);
     using given = await truth.gather(1, shown);
     using embeddings = await bank.gather(0, clips.map(({ concept }) => concept));
     const made = stack.use(
-      await stage.sample(given, embeddings, { seeds, skip: HIDDEN_SKIP, fps: fps / HIDDEN_SKIP, signal }),
+      await stage.sample(given, embeddings, { seeds, skip, fps: fps / skip, signal }),
     );
     const known = shown.map((frame) => ({ position: frame, source: "key" as const, frame }));
-    const result = new HiddenFrames(truth, made, await blendedFrames(truth, { known }));
+    const blend = await blendedFrames(truth, { known });
+    const result = new HiddenFrames({ truth, made, blend }, places.filter((frame) => frame % skip !== 0));
     stack.move();
     return result;
   }
 
   /** Peak signal-to-noise ratio of the hidden frames, all together, in decibels: of the network and of the blend. */
   async psnr(): Promise<{ readonly made: number; readonly blend: number }> {
-    const hidden = places().filter((frame) => frame % HIDDEN_SKIP !== 0);
-    using right = await this.truth.gather(1, hidden);
+    using right = await this.truth.gather(1, this.#hidden);
     const of = async (clips: Tensor): Promise<number> => {
-      using some = await clips.gather(1, hidden);
+      using some = await clips.gather(1, this.#hidden);
       return await psnr(some, right);
     };
     return { made: await of(this.made), blend: await of(this.blend) };
@@ -82,8 +95,4 @@ export class HiddenFrames implements Disposable {
   [Symbol.dispose](): void {
     for (const clips of [this.truth, this.made, this.blend]) clips.dispose();
   }
-}
-
-function places(): number[] {
-  return Array.from({ length: WINDOW }, (_, frame) => frame);
 }

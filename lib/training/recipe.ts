@@ -4,7 +4,7 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
-import type { LearningRateScale } from "../../ffi/trainer.ts";
+import type { LearningRateScale, MuonSettings } from "../../ffi/trainer.ts";
 import { JsonFields } from "../cascade/json_fields.ts";
 import { parseModelIndex } from "../cascade/model_index.ts";
 import type { LearningRate } from "./learning_rate.ts";
@@ -24,6 +24,8 @@ export interface TrainingSettings {
   readonly betas: readonly [number, number];
   /** How much weights shrink, times the learning rate. */
   readonly weightDecay: number;
+  /** What moves matrices in AdamW's place, where the recipe's `optimizer` is `muon`. */
+  readonly muon: MuonSettings | undefined;
   /** The greatest length of the gradient. */
   readonly clip: number;
   /** Decay of the averaged weights. */
@@ -128,6 +130,9 @@ function stageRecipe(f: JsonFields): StageRecipe {
   return recipe;
 }
 
+/** As published, but that the U-Net's first and last layers have these names. */
+const MUON: MuonSettings = { momentum: 0.95, except: ["embedding", "conv_in", "conv_out"] };
+
 function trainingSettings(f: JsonFields): TrainingSettings {
   const batch = f.wholeList("batch") ?? [f.whole("batch", 1, 65_536)];
   if (f.has("minutes") === f.has("steps")) f.refuse("minutes", "or steps must be there, not both", undefined);
@@ -142,6 +147,7 @@ function trainingSettings(f: JsonFields): TrainingSettings {
     },
     betas: [betas.number("first", 0, 0.9999, 0.9), betas.number("second", 0, 0.99999, 0.98)],
     weightDecay: f.number("weight_decay", 0, 10, 0.01),
+    muon: f.choice("optimizer", ["adamw", "muon"], "adamw") === "muon" ? MUON : undefined,
     clip: f.number("clip", 1e-6, 1e6, 1),
     emaDecay: f.number("ema_decay", 0, 0.99999, 0.999),
     rates: f.objects("rates", true).map((rate) => {

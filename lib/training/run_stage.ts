@@ -7,7 +7,7 @@
 import process from "node:process";
 import { KinoraError } from "../../ffi/errors.ts";
 import { Network, type Precision } from "../../ffi/network.ts";
-import { Trainer } from "../../ffi/trainer.ts";
+import { type Objective, Trainer } from "../../ffi/trainer.ts";
 import type { ModelStages } from "../cascade/model_index.ts";
 import { emaDecay, learningRate } from "./learning_rate.ts";
 import { writeLossCurve } from "./loss_curve.ts";
@@ -16,6 +16,7 @@ import { exists, type ModelFolder } from "./model_folder.ts";
 import { Draws } from "./random.ts";
 import type { Budget, NetworkRecipe } from "./recipe.ts";
 import {
+  type BatchRequest,
   type NetworkStart,
   type StageContext,
   type StageTraining,
@@ -83,6 +84,12 @@ export interface StageReport {
   readonly measures: Measures;
 }
 
+/** What a step is of. */
+interface Batch extends Disposable {
+  readonly samples: number;
+  readonly objectives: readonly Objective[];
+}
+
 /** What a checkpoint says besides the weights. */
 interface State {
   step: number;
@@ -121,6 +128,8 @@ class StageRun {
   readonly #trainer: Trainer;
   readonly #state: State = { step: 0, seconds: 0, cpuSeconds: 0, evaluatedAt: 0, measures: {} };
   #log: Log | undefined;
+  /** The batch of the next step: it is made while a step runs. */
+  #ahead: Promise<Batch> | undefined;
   #skipped = 0;
 
   constructor(
@@ -140,19 +149,22 @@ class StageRun {
     const state = this.#state;
     await this.#resume();
     this.#log = await Log.open(`${this.#folder}/log.jsonl`, state.step);
-    let saved = { step: state.step, seconds: state.seconds };
-    while (this.#progress() < 1 && !signal?.aborted) {
-      await this.#step();
-      if (state.seconds - saved.seconds >= CHECKPOINT_SECONDS) {
-        await this.#checkpoint();
-        saved = { step: state.step, seconds: state.seconds };
+    const begun = state.step;
+    let saved = state.seconds;
+    try {
+      while (this.#progress() < 1 && !signal?.aborted) {
+        await this.#step();
+        if (state.seconds - saved >= CHECKPOINT_SECONDS) {
+          await this.#checkpoint();
+          saved = state.seconds;
+        }
+        const wait = this.#recipe.training.evaluationMinutes * 60;
+        if (state.seconds - state.evaluatedAt >= wait && this.#progress() < 1) await this.#evaluate();
       }
-      const wait = this.#recipe.training.evaluationMinutes * 60;
-      if (state.seconds - state.evaluatedAt >= wait && this.#progress() < 1) await this.#evaluate();
+    } finally {
+      (await this.#ahead?.catch(() => undefined))?.[Symbol.dispose]();
     }
-    if (state.step > saved.step) {
-      await this.#finish(signal?.aborted === true);
-    }
+    if (state.step > begun) await this.#finish(signal?.aborted === true);
     const { step, seconds, cpuSeconds, measures } = state;
     return {
       stage: this.#recipe.stage,
@@ -182,30 +194,42 @@ class StageRun {
     }
   }
 
+  async #batch(step: number, progress: number): Promise<Batch> {
+    const { stage, training: { batch } } = this.#recipe;
+    const held = new DisposableStack();
+    try {
+      const samples = batch[Math.min(batch.length - 1, Math.floor(progress * batch.length))] ?? 1;
+      const draws = new Draws(this.#options.seed, TRAINED_STAGES.indexOf(stage), step);
+      const keep: BatchRequest["keep"] = (tensor) => held.use(tensor);
+      const objectives = await this.#training.batch({ samples, step, progress, draws, keep });
+      return { samples, objectives, [Symbol.dispose]: () => held.dispose() };
+    } catch (error) {
+      held.dispose();
+      throw error;
+    }
+  }
+
   async #step(): Promise<void> {
     const { stage, training: settings } = this.#recipe;
     const state = this.#state;
     const progress = this.#progress();
     const [from, cpu] = [performance.now(), process.cpuUsage()];
-    using held = new DisposableStack();
-    const part = Math.min(settings.batch.length - 1, Math.floor(progress * settings.batch.length));
-    const samples = settings.batch[part] ?? 1;
-    const objectives = await this.#training.batch({
-      samples,
-      step: state.step,
-      progress,
-      draws: new Draws(this.#options.seed, TRAINED_STAGES.indexOf(stage), state.step),
-      keep: (tensor) => held.use(tensor),
-    });
+    using batch = await (this.#ahead ?? this.#batch(state.step, progress));
+    const next = { ...state, step: state.step + 1 };
+    const after = progressOf(settings.budget, next);
+    this.#ahead = after < 1 ? this.#batch(next.step, after) : undefined;
+    // Its failure is met when it is waited for.
+    this.#ahead?.catch(() => {});
     const rate = learningRate(settings.learningRate, { progress, step: state.step });
     const result = await this.#trainer.step({
-      objectives,
+      objectives: batch.objectives,
       precision: this.#options.precision,
       optimizer: {
         learningRate: rate,
         beta1: settings.betas[0],
         beta2: settings.betas[1],
         weightDecay: settings.weightDecay,
+        muon: settings.muon,
       },
       rates: settings.rates,
       clip: settings.clip,
@@ -219,7 +243,7 @@ class StageRun {
     state.step++;
     state.seconds += (performance.now() - from) / 1000;
     state.cpuSeconds += (used.user + used.system) / 1e6;
-    this.#log?.add({ ...result, samples, rate });
+    this.#log?.add({ ...result, samples: batch.samples, rate });
     if (state.step % settings.logSteps === 0) await this.#log?.write(state);
     const loss = this.#log?.loss ?? NaN;
     this.#options.onProgress?.({ stage, step: state.step, progress: this.#progress(), loss, seconds: state.seconds });

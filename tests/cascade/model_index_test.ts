@@ -27,12 +27,14 @@ Deno.test("what is left out has a default", () => {
       delete json.stages.decoder.sampler;
       delete json.stages.decoder.times;
       delete json.stages.decoder.guidance;
+      delete json.stages.decoder.common_noise;
       delete json.stages["sr-high"].chunk;
     }),
     "m",
   );
   const decoder = stageSettings(index, "decoder");
   assertEquals([decoder.sampler, decoder.times, decoder.guidance], [{ type: "ddim" }, { start: 0.995 }, 1]);
+  assertEquals(decoder.common_noise, 0);
   assertEquals(stageSettings(index, "sr-high").chunk, 0);
 });
 
@@ -74,6 +76,8 @@ Deno.test("a wrong field is refused by name", () => {
     [(json) => json.stages.decoder.steps = "16", 'not "16"'],
     [(json) => json.stages.decoder.prediction = "x0", "stages.decoder.prediction must be"],
     [(json) => json.stages.decoder.schedule.type = "karras", "schedule.type must be"],
+    [(json) => json.stages.decoder.common_noise = 1.5, "decoder.common_noise must be a number from 0 to 1, not 1.5"],
+    [(json) => json.stages.interpolation.common_noise = 0.5, 'interpolation has an unknown field "common_noise"'],
     [(json) => json.stages.decoder.fps_range.most = 2, "fps_range.most must be a number from 4"],
     [(json) => json.stages["sr-low"].prediction = "epsilon", 'residual_scale needs "prediction": "sample"'],
     [(json) => json.stages.interpolation.prediction = "epsilon", 'residual_scale needs "prediction": "sample"'],

@@ -17,7 +17,7 @@ Deno.test("the embedded cascade is sampled as its recipe trains it", async () =>
   const recipe = (await read("recipes/default.json"))["model"]?.["stages"] as Record<string, Record<string, unknown>>;
   const model = (await read("models/default/model_index.json"))["stages"] as Record<string, Record<string, unknown>>;
   for (const [stage, settings] of Object.entries(model)) {
-    for (const field of ["schedule", "prediction", "residual_scale", "fps_range", "context", "size"]) {
+    for (const field of ["schedule", "prediction", "residual_scale", "fps_range", "common_noise", "context", "size"]) {
       assertEquals(settings[field], recipe[stage]?.[field], `${stage}.${field}`);
     }
   }
@@ -34,6 +34,7 @@ Deno.test("a stage's settings are read, and have defaults", () => {
     learningRate: { rate: 0.003, warmupSteps: 2, hold: 0, floor: 0.02 },
     betas: [0.9, 0.98],
     weightDecay: 0.01,
+    muon: undefined,
     clip: 1,
     emaDecay: 0.999,
     rates: [],
@@ -42,6 +43,7 @@ Deno.test("a stage's settings are read, and have defaults", () => {
     evaluationMinutes: 4,
   });
   assertEquals(image.training.batch, [4, 6]);
+  assertEquals(image.training.muon, { momentum: 0.95, except: ["embedding", "conv_in", "conv_out"] });
   assertEquals(video.training.rates, [{ namesWith: ".", scale: 0.3 }, { namesWith: ".temporal", scale: 1 }]);
 });
 
@@ -57,6 +59,7 @@ Deno.test("what is wrong in a recipe is named", async () => {
     [{ ...tinyRecipe(1), more: 1 }, 'r.json has an unknown field "more"'],
     [{ ...tinyRecipe(1), stages: 3 }, "r.json.stages must be a list of objects, not 3"],
     [changed(0, { stage: "tokeniser" }), 'r.json.stages[0].stage must be "tokenizer" or'],
+    [changed(4, { optimizer: "sgd" }), 'r.json.stages[4].optimizer must be "adamw" or "muon", not "sgd"'],
     [changed(0, { vocabulary: 3 }), "r.json.stages[0].vocabulary must be a whole number from 128 to 65536, not 3"],
     [changed(1, { learning_rat: 1 }), 'r.json.stages[1] has an unknown field "learning_rat"'],
     [changed(1, { text: undefined }), "r.json.stages[1].text is missing"],

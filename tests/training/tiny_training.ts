@@ -168,6 +168,7 @@ export function tinyRecipe(steps: number): Record<string, unknown> & { stages: R
         stage: "decoder-image",
         ...shared,
         batch: [4, 6],
+        optimizer: "muon",
         network: {
           ...UNET,
           in_channels: 3,

@@ -1,11 +1,17 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
+import { Network } from "../../ffi/network.ts";
+import { Tensor } from "../../ffi/tensor.ts";
 import { Cascade } from "../../lib/cascade/cascade.ts";
 import { WEIGHTS_FILE } from "../../lib/cascade/model_files.ts";
 import { readModelIndex } from "../../lib/cascade/model_index.ts";
+import { noiseSchedule } from "../../lib/diffusion/noise_schedule.ts";
+import { ModelFolder } from "../../lib/training/model_folder.ts";
+import { Draws } from "../../lib/training/random.ts";
 import { parseRecipe } from "../../lib/training/recipe.ts";
 import { TRAINED_STAGES, type TrainedStage } from "../../lib/training/stage_training.ts";
+import { TrainingData } from "../../lib/training/training_data.ts";
 import { trainRecipe, type TrainRecipeOptions } from "../../lib/training/train_recipe.ts";
 import { tinyRecipe, writeTinyData } from "./tiny_training.ts";
 
@@ -107,6 +113,22 @@ Deno.test("a run that is interrupted and resumed gives the weights of one that w
     assertNotEquals(await weights("parts"), whole);
   }));
 
+Deno.test("a run that writes a checkpoint after its last step ends as any other", () =>
+  withData(async (folder) => {
+    await train(folder, "slow", 1, { stages: ["tokenizer"] });
+    const now = performance.now;
+    // Every look at the clock takes five minutes, so that there is a checkpoint after each step.
+    let ticks = 0;
+    performance.now = () => 300_000 * ticks++;
+    try {
+      const [report] = await train(folder, "slow", 2, { stages: ["text-pair"] });
+      assert(report?.finished && Object.keys(report.measures).length > 0);
+    } finally {
+      performance.now = now;
+    }
+    assert((await Deno.stat(`${folder}/slow/model/clip_text/${WEIGHTS_FILE}`)).size > 0);
+  }));
+
 Deno.test("losses fall", () =>
   withData(async (folder) => {
     await train(folder, "long", 60, { stages: ["tokenizer", "text-pair", "text-tuning", "prior", "decoder-image"] });
@@ -115,6 +137,56 @@ Deno.test("losses fall", () =>
       const mean = (values: number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
       const [first, last] = [mean(losses.slice(0, 10)), mean(losses.slice(-10))];
       assert(last < 0.95 * first, `${stage}: ${first} to ${last}`);
+    }
+  }));
+
+Deno.test("clips are trained with the decoder's share of common noise", () =>
+  withData(async (folder) => {
+    await train(folder, "noise", 1, { stages: ["tokenizer", "text-pair", "decoder-image"] });
+    using data = await TrainingData.open(`${folder}/data`);
+    for (const share of [0, 0.5, 1]) {
+      const json = tinyRecipe(1);
+      const { decoder } = (json["model"] as { stages: Record<string, Record<string, unknown>> }).stages;
+      Object.assign(decoder ?? {}, { common_noise: share });
+      const { model: index, stages } = parseRecipe(json, "tiny.json");
+      const video = stages.find(({ stage }) => stage === "decoder-video");
+      assert(video !== undefined && video.stage !== "tokenizer");
+      // The model's own index, written without a share, gives way to the recipe's.
+      const model = await ModelFolder.open(`${folder}/noise/model`, index, ["decoder"]);
+      using training = await video.start({
+        data,
+        model,
+        seed: 0,
+        precision: "f32",
+        network: (part) => Network.load(model.networkFolder(part), { trainable: true }),
+      });
+      using held = new DisposableStack();
+      const levels = noiseSchedule(model.settings("decoder").schedule);
+      const correlations: number[] = [];
+      for (let step = 0; correlations.length < 8; step++) {
+        const [objective] = await training.batch({
+          samples: 2,
+          step,
+          progress: 0,
+          draws: new Draws(0, 0, step),
+          keep: (tensor) => held.use(tensor),
+        });
+        if (objective?.type !== "regression") throw new Error("no regression");
+        // Batches of pictures have one frame.
+        const { sample, timestep } = objective.inputs as { sample: Tensor; timestep: number[] };
+        if (sample.shape[1] === 1) continue;
+        const at = timestep.map((time) => levels.level(time / 1000));
+        // Of a noisy sample and its v, the noise.
+        using noise = await Tensor.combine([
+          { tensor: sample, scale: at.map(({ sigma }) => sigma) },
+          { tensor: objective.target, scale: at.map(({ alpha }) => alpha) },
+        ]);
+        const [values, size] = [await noise.read(), 8 * 8 * 3];
+        const products = Array.from({ length: size }, (_, place) => (values[place] ?? 0) * (values[size + place] ?? 0));
+        correlations.push(products.reduce((sum, value) => sum + value, 0) / size);
+      }
+      const mean = correlations.reduce((sum, value) => sum + value, 0) / correlations.length;
+      assert(Math.abs(mean - share) < 0.12, `${mean} of ${share}`);
     }
   }));
 

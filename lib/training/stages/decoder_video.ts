@@ -4,10 +4,11 @@
  * @module
  */
 import type { Network } from "../../../ffi/network.ts";
-import { Tensor } from "../../../ffi/tensor.ts";
+import type { Tensor } from "../../../ffi/tensor.ts";
 import type { Objective } from "../../../ffi/trainer.ts";
 import { Decoder } from "../../cascade/decoder.ts";
 import type { JsonFields } from "../../cascade/json_fields.ts";
+import { frameNoise } from "../../diffusion/frame_noise.ts";
 import { clipRows } from "../clip_sampling.ts";
 import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
 import { ImageEmbeddings } from "../embeddings.ts";
@@ -154,7 +155,12 @@ class DecoderVideoTraining implements StageTraining {
     );
     using clean = await data.sequences("clips64", rows);
     const condition = keep(await clipConditions(this.#images, clips, clean, { ownEmbedding, embeddingNoise }, draws));
-    using noise = await Tensor.noise({ shape: clean.shape, seeds: draws.seeds(clips.length), stream: 0 });
+    using noise = await frameNoise({
+      shape: clean.shape,
+      seeds: draws.seeds(clips.length),
+      stream: 0,
+      common: decoder.common_noise,
+    });
     const times = drawTimes(decoder, clips.length, draws);
     const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, decoder.prediction);
     return {

@@ -1,25 +1,24 @@
-//! An allocator that keeps large buffers: a network frees and asks for the same sizes again and again, and the system
-//! hands out new memory page by page, which took up to a quarter of a step of training.
+//! An allocator that keeps large buffers: a network frees and asks for much the same sizes again and again, and the
+//! system hands out new memory page by page, which took up to a quarter of a step of training.
 //!
-//! What is kept and what is in use are together never more than what was in use at the worst moment, so a process does
-//! not become larger by it; it becomes smaller again by [`release`].
+//! A buffer is cut from the smallest free range that holds it, and goes back beside its free neighbours. What is held
+//! beyond what is in use stays within a quarter of the most that was in use; [`release`] gives it all back.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::null_mut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The least bytes of a buffer that is kept; smaller ones the system's own allocator keeps.
-const LEAST: usize = 1 << 20;
-/// Sizes are rounded up to one of so many steps between two powers of two.
-const STEPS: usize = 8;
-/// Powers of two from `LEAST` on.
-const POWERS: usize = 22;
-const CLASSES: usize = POWERS * STEPS;
-/// The most alignment that is asked of the system without saying so.
-const PAGE: usize = 4096;
-/// From here on pages of 2 MB pay.
-#[cfg(target_os = "linux")]
-const HUGE: usize = 4 << 20;
+/// The least bytes of a buffer that is kept; smaller ones the system's own allocator keeps. More than a node of the
+/// trees of free ranges, which are allocated while a buffer is.
+const LEAST: usize = 64 << 10;
+/// Buffers begin at cache lines, and are one longer than asked for: were they powers of two apart, those that are read
+/// together would compete for the same lines of the first cache.
+const LINE: usize = 64;
+/// A multiple of every system's pages.
+const PAGE: usize = 64 << 10;
+/// The least that is asked of the system at a time: a multiple of its large pages.
+const SEGMENT: usize = 32 << 20;
 
 /// The allocator, for `#[global_allocator]` of a library or a program; all values of it are one.
 pub struct KeptBuffers;
@@ -28,37 +27,37 @@ static KEPT: Kept = Kept::new();
 
 /// Gives what is kept back to the system: when a network is freed, or work has ended for a while.
 pub fn release() {
-    KEPT.release();
+    KEPT.ranges().release();
 }
 
 // SAFETY: every block comes from `Kept` or `System`, chosen by the layout alone, and goes back to the same.
 unsafe impl GlobalAlloc for KeptBuffers {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match class_of(layout) {
-            Some(class) => KEPT.take(class).0,
+        match length_of(layout) {
+            Some(length) => KEPT.ranges().take(length),
             None => unsafe { System.alloc(layout) },
         }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let Some(class) = class_of(layout) else { return unsafe { System.alloc_zeroed(layout) } };
-        let (block, fresh) = KEPT.take(class);
-        if !fresh && !block.is_null() {
+        let Some(length) = length_of(layout) else { return unsafe { System.alloc_zeroed(layout) } };
+        let block = KEPT.ranges().take(length);
+        if !block.is_null() {
             unsafe { block.write_bytes(0, layout.size()) };
         }
         block
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match class_of(layout) {
-            Some(class) => unsafe { KEPT.put(block, class) },
+        match length_of(layout) {
+            Some(length) => KEPT.ranges().put(block, length),
             None => unsafe { System.dealloc(block, layout) },
         }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
-        match (class_of(layout), class_of(wanted)) {
+        match (length_of(layout), length_of(wanted)) {
             (None, None) => unsafe { System.realloc(block, layout, size) },
             (old, new) if old == new => block,
             _ => unsafe {
@@ -73,205 +72,239 @@ unsafe impl GlobalAlloc for KeptBuffers {
     }
 }
 
-/// The class of a block, if it is one that is kept.
-fn class_of(layout: Layout) -> Option<usize> {
-    let size = layout.size();
-    if size < LEAST || layout.align() > PAGE {
-        return None;
-    }
-    // The class's size is (STEPS + step) / STEPS times a power of two, at least `size`.
-    let power = (size.ilog2() - LEAST.ilog2()) as usize;
-    let step = (size - (LEAST << power)).div_ceil((LEAST << power) / STEPS);
-    let class = power * STEPS + step;
-    (class < CLASSES).then_some(class)
+/// Bytes of the range for a buffer, if it is one that is kept.
+fn length_of(layout: Layout) -> Option<usize> {
+    let kept = layout.size() >= LEAST && layout.align() <= LINE;
+    kept.then(|| layout.size().next_multiple_of(LINE) + LINE)
 }
-
-fn size_of(class: usize) -> usize {
-    let power = LEAST << (class / STEPS);
-    power + class % STEPS * (power / STEPS)
-}
-
-/// Blocks by class, each holding the address of the next.
-struct Lists {
-    first: [*mut u8; CLASSES],
-    count: [usize; CLASSES],
-    used: usize,
-    kept: usize,
-    /// The most that was used at a time.
-    most: usize,
-}
-
-// SAFETY: the blocks belong to whoever holds the lists.
-unsafe impl Send for Lists {}
 
 struct Kept {
-    lists: Mutex<Lists>,
-}
-
-impl Lists {
-    fn pop(&mut self, class: usize) -> *mut u8 {
-        let block = self.first[class];
-        if !block.is_null() {
-            // SAFETY: a block in a list begins with the address of the next, and is aligned to it.
-            self.first[class] = unsafe { block.cast::<*mut u8>().read() };
-            self.count[class] -= 1;
-            self.kept -= size_of(class);
-        }
-        block
-    }
-
-    /// A block of the class that holds the most.
-    fn pop_any(&mut self) -> Option<(*mut u8, usize)> {
-        let class = (0..CLASSES).max_by_key(|&class| self.count[class] * size_of(class))?;
-        let block = self.pop(class);
-        (!block.is_null()).then_some((block, class))
-    }
+    ranges: Mutex<Ranges>,
 }
 
 impl Kept {
     const fn new() -> Self {
-        let lists = Lists { first: [null_mut(); CLASSES], count: [0; CLASSES], used: 0, kept: 0, most: 0 };
-        Self { lists: Mutex::new(lists) }
+        Self { ranges: Mutex::new(Ranges::new()) }
     }
 
-    fn lists(&self) -> MutexGuard<'_, Lists> {
+    fn ranges(&self) -> MutexGuard<'_, Ranges> {
         // Nothing panics while it is held.
-        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ranges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The free ranges of what was had from the system, neighbours always joined.
+struct Ranges {
+    /// Length by address.
+    lengths: BTreeMap<usize, usize>,
+    /// (length, address)
+    sizes: BTreeSet<(usize, usize)>,
+    used: usize,
+    free: usize,
+    /// The most that was used at a time.
+    most: usize,
+}
+
+impl Ranges {
+    const fn new() -> Self {
+        Self { lengths: BTreeMap::new(), sizes: BTreeSet::new(), used: 0, free: 0, most: 0 }
     }
 
-    /// A block, and whether it is new and so zero; null when the system has none.
-    fn take(&self, class: usize) -> (*mut u8, bool) {
-        let size = size_of(class);
-        let mut lists = self.lists();
-        lists.used += size;
-        lists.most = lists.most.max(lists.used);
-        let block = lists.pop(class);
-        if !block.is_null() {
-            return (block, false);
-        }
-        while lists.used + lists.kept > lists.most {
-            let Some((other, class)) = lists.pop_any() else { break };
-            drop(lists);
-            // SAFETY: it has just left the lists.
-            unsafe { give_back(other, size_of(class)) };
-            lists = self.lists();
-        }
-        drop(lists);
-        let mut block = ask_for(size);
-        if block.is_null() {
-            self.release();
-            block = ask_for(size);
-        }
-        if block.is_null() {
-            self.lists().used -= size;
-        }
-        (block, true)
+    fn insert(&mut self, at: usize, length: usize) {
+        self.lengths.insert(at, length);
+        self.sizes.insert((length, at));
+        self.free += length;
     }
 
-    /// # Safety
-    /// The block was taken with this class and is not used any more.
-    unsafe fn put(&self, block: *mut u8, class: usize) {
-        let mut lists = self.lists();
-        unsafe { block.cast::<*mut u8>().write(lists.first[class]) };
-        lists.first[class] = block;
-        lists.count[class] += 1;
-        lists.kept += size_of(class);
-        lists.used -= size_of(class);
+    fn remove(&mut self, at: usize, length: usize) {
+        self.lengths.remove(&at);
+        self.sizes.remove(&(length, at));
+        self.free -= length;
     }
 
-    fn release(&self) {
-        let mut lists = self.lists();
-        lists.most = lists.used;
-        while let Some((block, class)) = lists.pop_any() {
-            drop(lists);
-            // SAFETY: it has just left the lists.
-            unsafe { give_back(block, size_of(class)) };
-            lists = self.lists();
+    /// Makes a range free.
+    fn join(&mut self, mut at: usize, mut length: usize) {
+        if let Some((&before, &of_before)) = self.lengths.range(..at).next_back()
+            && before + of_before == at
+        {
+            self.remove(before, of_before);
+            (at, length) = (before, length + of_before);
+        }
+        if let Some(&of_next) = self.lengths.get(&(at + length)) {
+            self.remove(at + length, of_next);
+            length += of_next;
+        }
+        self.insert(at, length);
+    }
+
+    /// The start of a range of `length` bytes, whatever they hold; null when the system has none.
+    fn take(&mut self, length: usize) -> *mut u8 {
+        self.used += length;
+        self.most = self.most.max(self.used);
+        if self.smallest(length).is_none() {
+            let more = length.next_multiple_of(SEGMENT);
+            if self.used + self.free > self.most + self.most / 4 + SEGMENT {
+                self.give_back();
+            }
+            let mut block = ask_for(more);
+            if block.is_null() {
+                self.give_back();
+                block = ask_for(more);
+            }
+            if !block.is_null() {
+                self.join(block.expose_provenance(), more);
+            }
+        }
+        let Some((held, at)) = self.smallest(length) else {
+            self.used -= length;
+            return null_mut();
+        };
+        self.remove(at, held);
+        if held > length {
+            self.insert(at + length, held - length);
+        }
+        std::ptr::with_exposed_provenance_mut(at)
+    }
+
+    /// The smallest free range of at least `length` bytes.
+    fn smallest(&self, length: usize) -> Option<(usize, usize)> {
+        self.sizes.range((length, 0)..).next().copied()
+    }
+
+    fn put(&mut self, block: *mut u8, length: usize) {
+        self.used -= length;
+        self.join(block.expose_provenance(), length);
+    }
+
+    fn release(&mut self) {
+        self.give_back();
+        self.most = self.used;
+    }
+
+    /// Gives the whole pages of every free range back to the system.
+    fn give_back(&mut self) {
+        let mut from = 0;
+        while let Some((&at, &length)) = self.lengths.range(from..).next() {
+            from = at + length;
+            let (first, end) = (at.next_multiple_of(PAGE), (at + length) / PAGE * PAGE);
+            // SAFETY: nobody uses a free range.
+            if first < end && unsafe { unmap(first, end - first) } {
+                self.remove(at, length);
+                if first > at {
+                    self.insert(at, first - at);
+                }
+                if at + length > end {
+                    self.insert(end, at + length - end);
+                }
+            }
         }
     }
 }
 
-/// Zeroed pages from the system, or null.
+/// Pages from the system, or null.
 #[cfg(unix)]
-fn ask_for(size: usize) -> *mut u8 {
+fn ask_for(length: usize) -> *mut u8 {
     let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     // SAFETY: a new mapping touches none that exists.
-    let block = unsafe { libc::mmap(null_mut(), size, access, kind, -1, 0) };
+    let block = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
     if block == libc::MAP_FAILED {
         return null_mut();
     }
     #[cfg(target_os = "linux")]
-    if size >= HUGE {
-        // SAFETY: advice about the mapping just made; where it is not taken, pages are small.
-        unsafe { libc::madvise(block, size, libc::MADV_HUGEPAGE) };
-    }
+    // SAFETY: advice about the mapping just made; where it is not taken, pages are small.
+    unsafe {
+        libc::madvise(block, length, libc::MADV_HUGEPAGE)
+    };
     block.cast()
 }
 
+/// Gives pages of [`ask_for`] back, if the system takes a part of what was asked for.
+///
 /// # Safety
-/// The block came from [`ask_for`] with this size and is not used any more.
+/// They are not used any more.
 #[cfg(unix)]
-unsafe fn give_back(block: *mut u8, size: usize) {
-    unsafe { libc::munmap(block.cast(), size) };
+unsafe fn unmap(at: usize, length: usize) -> bool {
+    unsafe { libc::munmap(std::ptr::with_exposed_provenance_mut(at), length) == 0 }
 }
 
 #[cfg(not(unix))]
-fn ask_for(size: usize) -> *mut u8 {
+fn ask_for(length: usize) -> *mut u8 {
     // SAFETY: the size is not zero.
-    unsafe { System.alloc_zeroed(Layout::from_size_align_unchecked(size, PAGE)) }
+    unsafe { System.alloc(Layout::from_size_align_unchecked(length, LINE)) }
 }
 
-/// # Safety
-/// The block came from [`ask_for`] with this size and is not used any more.
 #[cfg(not(unix))]
-unsafe fn give_back(block: *mut u8, size: usize) {
-    unsafe { System.dealloc(block, Layout::from_size_align_unchecked(size, PAGE)) };
+unsafe fn unmap(_: usize, _: usize) -> bool {
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn classes_hold_what_they_are_asked_for_and_little_more() {
-        for size in (LEAST..40 * LEAST).step_by(4093).chain([1 << 20, (1 << 20) + 1, 3 << 33]) {
-            let class = class_of(Layout::from_size_align(size, 8).unwrap()).unwrap();
-            let held = size_of(class);
-            assert!(held >= size && held <= size + size / STEPS + 1, "{size}: {held}");
-            assert!(class == 0 || size_of(class - 1) < size);
-            assert_eq!(class_of(Layout::from_size_align(held, 8).unwrap()), Some(class));
-        }
-        assert_eq!(class_of(Layout::from_size_align(LEAST - 1, 8).unwrap()), None);
-        assert_eq!(class_of(Layout::from_size_align(LEAST, 2 * PAGE).unwrap()), None);
+    /// The ranges are within what was had, apart, joined, and counted.
+    fn check(ranges: &Ranges) {
+        let by_size: BTreeSet<_> = ranges.lengths.iter().map(|(&at, &length)| (length, at)).collect();
+        assert_eq!(by_size, ranges.sizes);
+        assert_eq!(ranges.lengths.values().sum::<usize>(), ranges.free);
+        let neighbours = ranges.lengths.iter().zip(ranges.lengths.keys().skip(1));
+        neighbours.for_each(|((&at, &length), &next)| assert!(at + length < next));
     }
 
     #[test]
-    fn blocks_come_back_and_no_more_is_held_than_was_used() {
-        let kept = Kept::new();
-        let (small, large) = (0, 3 * STEPS);
-        let blocks: Vec<_> = (0..4).map(|_| kept.take(large)).collect();
-        assert!(blocks.iter().all(|(block, fresh)| !block.is_null() && *fresh));
-        for (block, _) in &blocks {
-            unsafe { block.write_bytes(1, size_of(large)) };
-            unsafe { kept.put(*block, large) };
+    fn buffers_are_apart_and_what_is_held_is_little_more_than_what_was_used() {
+        let (mut ranges, mut state) = (Ranges::new(), 1u64);
+        let mut held: Vec<(*mut u8, usize, u8)> = Vec::new();
+        for i in 0..3000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let random = (state >> 33) as usize;
+            if held.len() > 20 || (random.is_multiple_of(3) && !held.is_empty()) {
+                let (block, length, mark) = held.swap_remove(random % held.len());
+                for at in [0, length / 2, length - 1] {
+                    assert_eq!(unsafe { block.add(at).read() }, mark);
+                }
+                ranges.put(block, length);
+            } else {
+                let length = LEAST + random % (3 << 20) / LINE * LINE;
+                let (block, mark) = (ranges.take(length), i as u8);
+                assert!(!block.is_null() && block.addr().is_multiple_of(LINE));
+                unsafe { block.write_bytes(mark, length) };
+                held.push((block, length, mark));
+            }
+            check(&ranges);
+            assert_eq!(ranges.used, held.iter().map(|(_, length, _)| length).sum::<usize>());
+            assert!(ranges.used + ranges.free <= ranges.most + ranges.most / 4 + 2 * SEGMENT);
         }
-        let (again, fresh) = kept.take(large);
-        assert!(!fresh && blocks.iter().any(|(block, _)| *block == again));
-        // Other sizes take the place of what is kept.
-        let mut others = Vec::new();
-        for _ in 0..20 {
-            others.push(kept.take(small).0);
-            let lists = kept.lists();
-            assert!(lists.used + lists.kept <= lists.most.max(lists.used), "{} + {}", lists.used, lists.kept);
-        }
-        assert_eq!(kept.lists().most, 4 * size_of(large));
-        for block in others {
-            unsafe { kept.put(block, small) };
-        }
-        unsafe { kept.put(again, large) };
-        kept.release();
-        let lists = kept.lists();
-        assert_eq!((lists.used, lists.kept, lists.most), (0, 0, 0));
+        held.into_iter().for_each(|(block, length, _)| ranges.put(block, length));
+        check(&ranges);
+        ranges.release();
+        check(&ranges);
+        assert_eq!((ranges.used, ranges.most), (0, 0));
+        #[cfg(unix)]
+        assert_eq!(ranges.free, 0);
+    }
+
+    #[test]
+    fn the_smallest_range_that_holds_a_buffer_is_cut_and_joined_again() {
+        let mut ranges = Ranges::new();
+        let blocks = [3 * LEAST, LEAST, 2 * LEAST, LEAST].map(|length| (ranges.take(length), length));
+        ranges.put(blocks[0].0, blocks[0].1);
+        ranges.put(blocks[2].0, blocks[2].1);
+        let again = ranges.take(LEAST);
+        assert_eq!(again, blocks[2].0);
+        ranges.put(again, LEAST);
+        assert_eq!(ranges.take(2 * LEAST), blocks[2].0);
+        ranges.put(blocks[1].0, LEAST);
+        assert_eq!(ranges.take(4 * LEAST), blocks[0].0);
+    }
+
+    #[test]
+    fn which_buffers_are_kept() {
+        let length = |size, align| length_of(Layout::from_size_align(size, align).unwrap());
+        assert_eq!(length(LEAST - 1, 8), None);
+        assert_eq!(length(LEAST, 2 * LINE), None);
+        assert_eq!(length(LEAST, LINE), Some(LEAST + LINE));
+        assert_eq!(length(LEAST + 1, 8), Some(LEAST + 2 * LINE));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Optimiser, moving average, objectives and the data-parallel training step.
 
 mod checkpoint;
+pub mod muon;
 pub mod objective;
 pub mod objectives_text;
 pub mod optimizer;

@@ -80,11 +80,6 @@ impl Update {
                 *value = *value * keep - rate * *mean / ((*square * correction).sqrt() + epsilon);
             }
         };
-        let average = |values: &[f32], ema: &mut [f32]| {
-            for (ema, value) in ema.iter_mut().zip(values) {
-                *ema = decay * *ema + (1.0 - decay) * value;
-            }
-        };
         let blocks = values
             .par_chunks_mut(BLOCK)
             .zip(gradient.par_chunks(BLOCK))
@@ -95,10 +90,32 @@ impl Update {
             Some(ema) => {
                 blocks.zip(ema.par_chunks_mut(BLOCK)).for_each(|((((values, gradient), mean), square), ema)| {
                     update(values, gradient, mean, square);
-                    average(values, ema);
+                    average(values, ema, decay);
                 })
             }
         }
+    }
+
+    /// Moves `values` against `direction`, which [`Muon`](crate::muon::Muon) gives, and updates the average.
+    ///
+    /// # Panics
+    /// When the lengths differ.
+    pub fn apply_direction(&self, values: &mut [f32], direction: &[f32], moments: &mut Moments) {
+        assert_eq!(values.len(), direction.len());
+        let AdamW { learning_rate, weight_decay, .. } = self.adamw;
+        let (rate, keep) = (learning_rate as f32, (1.0 - learning_rate * weight_decay) as f32);
+        for (value, direction) in values.iter_mut().zip(direction) {
+            *value = *value * keep - rate * direction;
+        }
+        if let Some(ema) = &mut moments.ema {
+            average(values, ema, self.ema_decay);
+        }
+    }
+}
+
+fn average(values: &[f32], ema: &mut [f32], decay: f32) {
+    for (ema, value) in ema.iter_mut().zip(values) {
+        *ema = decay * *ema + (1.0 - decay) * value;
     }
 }
 

@@ -4,13 +4,13 @@
 //! Workers of one thread each beat threads inside an operation: most operations between the products are memory-bound
 //! and single-threaded.
 
+use crate::muon::Muon;
 use crate::objective::Objective;
 use crate::optimizer::{AdamW, Moments, Update};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 use kinora_kernels::Precision;
 use kinora_networks::network::Network;
-use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -50,6 +50,8 @@ pub struct StepOptions {
     pub precision: Precision,
     /// The optimiser's constants.
     pub adamw: AdamW,
+    /// What moves the matrices inside the networks in AdamW's place, by its learning rate and weight decay.
+    pub muon: Option<Muon>,
     /// Factors on its learning rate.
     pub rates: Vec<Rate>,
     /// The largest norm of the whole gradient; a longer one is scaled down to it.
@@ -165,7 +167,7 @@ impl Trainer {
                 batches.push((objective, call, what, what.inputs.batch()?));
             }
         }
-        self.on_workers(|worker| {
+        on_workers(&self.workers, |worker| {
             let mut parts = Vec::new();
             for &(objective, call, what, batch) in &batches {
                 let (start, end) = (batch * worker / self.workers.len(), batch * (worker + 1) / self.workers.len());
@@ -202,7 +204,7 @@ impl Trainer {
             }
             shares.push(Mutex::new(share));
         }
-        self.on_workers(|worker| {
+        on_workers(&self.workers, |worker| {
             let share = std::mem::take(&mut *shares[worker].lock().expect("no panic while held"));
             // The slope of this sum in the output is the gradient of the loss.
             let mut sum: Option<Tensor> = None;
@@ -217,42 +219,15 @@ impl Trainer {
         })
     }
 
-    /// Runs `work` on every worker at once.
-    fn on_workers<R: Send>(&self, work: impl Fn(usize) -> Result<R> + Sync) -> Result<Vec<R>> {
-        let work = &work;
-        std::thread::scope(|scope| {
-            let running: Vec<_> = self
-                .workers
-                .iter()
-                .enumerate()
-                .map(|(worker, pool)| scope.spawn(move || pool.install(|| work(worker))))
-                .collect();
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect()
-        })
-    }
-
     /// Sums the workers' gradients, clips them and moves the weights: the norm, and whether it was not finite.
     fn update(&mut self, stores: &[Option<GradStore>], options: &StepOptions) -> Result<(f64, bool)> {
-        let sums: Vec<Option<Vec<f32>>> = self
-            .slots
-            .par_iter()
-            .map(|slot| {
-                let mut sum: Option<Vec<f32>> = None;
-                for gradient in stores.iter().flatten().filter_map(|store| store.get(&slot.value)) {
-                    with_values(gradient, |gradient| {
-                        match &mut sum {
-                            None => sum = Some(gradient.to_vec()),
-                            Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
-                        }
-                        Ok(())
-                    })?;
-                }
-                Ok(sum)
-            })
-            .collect::<Result<_>>()?;
+        let sums = on_workers(&self.workers, |worker| {
+            let share = self.slots.iter().skip(worker).step_by(self.workers.len());
+            share.map(|slot| gradient_of(slot, stores)).collect::<Result<Vec<_>>>()
+        })?;
+        let mut sums: Vec<_> = sums.into_iter().map(Vec::into_iter).collect();
+        let workers = sums.len();
+        let sums: Vec<_> = (0..self.slots.len()).map(|slot| sums[slot % workers].next().flatten()).collect();
         let square = |sum: &Option<Vec<f32>>| {
             let blocks = sum.iter().flat_map(|sum| sum.chunks(4096));
             blocks.map(|block| f64::from(block.iter().map(|value| value * value).sum::<f32>())).sum::<f64>()
@@ -263,20 +238,20 @@ impl Trainer {
         }
         self.steps += 1;
         let gradient_scale = options.clip.map_or(1.0, |clip| (clip / norm.max(1e-12)).min(1.0)) as f32;
-        for (slot, gradient) in self.slots.iter_mut().zip(sums) {
-            let rate = options.rates.iter().rev().find(|rate| slot.name.contains(&rate.name_contains));
-            let mut adamw = options.adamw;
-            adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
-            if slot.value.rank() < 2 {
-                adamw.weight_decay = 0.0;
+        let step = self.steps;
+        let mut parts: Vec<_> = self.slots.iter_mut().zip(sums).collect();
+        // Large ones first, so that the workers end together.
+        parts.sort_by_key(|(slot, _)| slot.value.elem_count());
+        let parts = Mutex::new(parts);
+        on_workers(&self.workers, |_| {
+            loop {
+                let next = parts.lock().expect("no panic while held").pop();
+                let Some((slot, gradient)) = next else { return Ok(()) };
+                if let Some(gradient) = gradient {
+                    slot.update(gradient, step, gradient_scale, options)?;
+                }
             }
-            let update = Update { adamw, step: self.steps, gradient_scale, ema_decay: options.ema_decay as f32 };
-            let Some(gradient) = gradient else { continue };
-            if adamw.learning_rate == 0.0 {
-                continue;
-            }
-            slot.value.inplace_op1(&Move { update, gradient, moments: Mutex::new(&mut slot.moments) })?;
-        }
+        })?;
         for network in &self.networks {
             network.parameters().touch();
         }
@@ -303,6 +278,59 @@ impl Trainer {
     }
 }
 
+impl Slot {
+    /// Moves the values against the gradient.
+    fn update(&mut self, mut gradient: Vec<f32>, step: u64, gradient_scale: f32, options: &StepOptions) -> Result<()> {
+        let rate = options.rates.iter().rev().find(|rate| self.name.contains(&rate.name_contains));
+        let mut adamw = options.adamw;
+        adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
+        if adamw.learning_rate == 0.0 {
+            return Ok(());
+        }
+        if self.value.rank() < 2 {
+            adamw.weight_decay = 0.0;
+        }
+        let muon = options.muon.as_ref().filter(|muon| muon.moves(&self.name, self.value.dims()));
+        if let Some(muon) = muon {
+            gradient = muon.direction(&gradient, gradient_scale, self.value.dims(), &mut self.moments)?;
+        }
+        let update = Update { adamw, step, gradient_scale, ema_decay: options.ema_decay as f32 };
+        let moments = Mutex::new(&mut self.moments);
+        self.value.inplace_op1(&Move { update, directed: muon.is_some(), gradient, moments })
+    }
+}
+
+/// The sum of the workers' gradients of a parameter, in the workers' order.
+fn gradient_of(slot: &Slot, stores: &[Option<GradStore>]) -> Result<Option<Vec<f32>>> {
+    let mut sum: Option<Vec<f32>> = None;
+    for gradient in stores.iter().flatten().filter_map(|store| store.get(&slot.value)) {
+        with_values(gradient, |gradient| {
+            match &mut sum {
+                None => sum = Some(gradient.to_vec()),
+                Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
+            }
+            Ok(())
+        })?;
+    }
+    Ok(sum)
+}
+
+/// Runs `work` on every worker at once; operations within it stay on the worker's one thread.
+fn on_workers<R: Send>(workers: &[ThreadPool], work: impl Fn(usize) -> Result<R> + Sync) -> Result<Vec<R>> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = workers
+            .iter()
+            .enumerate()
+            .map(|(worker, pool)| scope.spawn(move || pool.install(|| work(worker))))
+            .collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
 /// Runs `work` on the values of a contiguous f32 tensor.
 pub(crate) fn with_values<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let tensor = tensor.contiguous()?;
@@ -316,19 +344,26 @@ pub(crate) fn with_values<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Resul
 /// An update of a parameter's values where they lie.
 struct Move<'a> {
     update: Update,
+    /// Whether `gradient` is a direction already.
+    directed: bool,
     gradient: Vec<f32>,
     moments: Mutex<&'a mut Moments>,
 }
 
 impl InplaceOp1 for Move<'_> {
     fn name(&self) -> &'static str {
-        "adamw"
+        "move"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let CpuStorage::F32(values) = storage else { bail!("weights are f32") };
         let values = &mut values[layout.start_offset()..][..self.gradient.len()];
-        self.update.apply(values, &self.gradient, &mut self.moments.lock().expect("no panic while held"));
+        let mut moments = self.moments.lock().expect("no panic while held");
+        if self.directed {
+            self.update.apply_direction(values, &self.gradient, &mut moments);
+        } else {
+            self.update.apply(values, &self.gradient, &mut moments);
+        }
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::Tensor;
 use kinora_networks::network::Network;
+use kinora_training::muon::Muon;
 use kinora_training::objective::{Call, Loss, Objective};
 use kinora_training::optimizer::AdamW;
 use kinora_training::{CheckpointError, Rate, StepOptions, Trainer};
@@ -129,7 +130,7 @@ fn step(context: &Context, request: &Value) -> Result<Value, Refusal> {
         "label_smoothing",
     ];
     let objectives = f.each("objectives", &known)?.iter().map(objective).collect::<Result<Vec<_>, _>>()?;
-    let o = f.nested("optimizer", &["learning_rate", "beta1", "beta2", "epsilon", "weight_decay"])?;
+    let o = f.nested("optimizer", &["learning_rate", "beta1", "beta2", "epsilon", "weight_decay", "muon"])?;
     let default = AdamW::default();
     let adamw = AdamW {
         learning_rate: o.number("learning_rate", 0.0..=1e3)?,
@@ -138,6 +139,11 @@ fn step(context: &Context, request: &Value) -> Result<Value, Refusal> {
         epsilon: o.number_or("epsilon", 1e-20..=1.0, default.epsilon)?,
         weight_decay: o.number_or("weight_decay", 0.0..=1e3, default.weight_decay)?,
     };
+    let muon = o.optional("muon", |o| {
+        let m = o.nested("muon", &["momentum", "except"])?;
+        let except = m.texts("except")?.into_iter().map(str::to_owned).collect();
+        Ok(Muon { momentum: m.number("momentum", 0.0..=0.9999)?, except })
+    })?;
     let mut rates = Vec::new();
     if f.has("rates") {
         for rate in f.each("rates", &["names_with", "scale"])? {
@@ -150,6 +156,7 @@ fn step(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let options = StepOptions {
         precision: f.choice("precision", &PRECISIONS)?,
         adamw,
+        muon,
         rates,
         clip: f.optional("clip", |f| f.number("clip", 1e-12..=1e12))?,
         ema_decay: f.number_or("ema_decay", 0.0..=1.0, 0.0)?,
