@@ -234,8 +234,6 @@ pageTest(
       assert(!await page.getByLabel("What is to be seen").isVisible());
       assert(await page.getByRole("radio", { name: "It starts to move" }).isChecked());
       await page.getByLabel("What is not square").selectOption("contain");
-      await page.getByText("Sampling").click();
-      await page.getByLabel("Steps").fill("200");
       await watchPicture(page);
       await page.getByRole("button", { name: "Make it move" }).click();
       await said(page, "Done: seed 0, 16×16, 16 frames, 8 fps.");
@@ -246,7 +244,6 @@ pageTest(
       assertEquals(await page.locator('#stages li[data-state="done"]').count(), 2);
 
       // Another picture, another of what it shows, by the gallery alone.
-      await page.getByLabel("Steps").fill("2");
       await page.getByRole("button", { name: "Vary: dark.png, moving" }).click();
       await page.locator("#runs li").nth(1).waitFor({ timeout: 240_000 });
       const varied = page.locator("#runs li", { hasText: "A variation of dark-animated-seed-0.png" });
