@@ -94,7 +94,9 @@ impl Frame {
             .chunks_exact(3)
             .map(|part| [part[0].into(), (part[1] >> 4).into(), (part[1] & 15).into(), part[2].into()])
             .collect();
-        if parts.iter().any(|&[_, across, down, table]| !(1..=4).contains(&across) || !(1..=4).contains(&down) || table > 3)
+        if parts
+            .iter()
+            .any(|&[_, across, down, table]| !(1..=4).contains(&across) || !(1..=4).contains(&down) || table > 3)
         {
             return Err(bad("its frame header makes no sense"));
         }
@@ -294,7 +296,8 @@ pub(crate) fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
                     return Err(bad(format_args!("it has more than {MOST_SCANS} scans")));
                 }
                 let scan = Scan::parse(segment, &mut frame, &tables.quantizers)?;
-                segments.at += scan.decode(&bytes[segments.at..], &mut frame, (&tables.dc, &tables.ac), tables.restart)?;
+                segments.at +=
+                    scan.decode(&bytes[segments.at..], &mut frame, (&tables.dc, &tables.ac), tables.restart)?;
             }
             0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => return Err(bad("it has two frame headers")),
             _ => tables.read(marker, segment)?,
@@ -314,6 +317,80 @@ pub(crate) fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
         }
     }
     let rgba = Rows::of(&frame, tables.colour(&frame.components)).rgba();
-    on_picture(Picture { width: frame.width as u32, height: frame.height as u32, rgba: &rgba, duration: Seconds::NONE })?;
+    on_picture(Picture {
+        width: frame.width as u32,
+        height: frame.height as u32,
+        rgba: &rgba,
+        duration: Seconds::NONE,
+    })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASELINE: &[u8] = include_bytes!("../../../tests/media/fixtures/jpeg_422.jpg");
+    const PROGRESSIVE: &[u8] = include_bytes!("../../../tests/media/fixtures/jpeg_cmyk.jpg");
+
+    fn pixels(bytes: &[u8]) -> Result<Vec<u8>> {
+        let mut pixels = Vec::new();
+        stream(bytes, &mut |picture| {
+            pixels.extend_from_slice(picture.rgba);
+            Ok(false)
+        })?;
+        Ok(pixels)
+    }
+
+    /// With another byte in the frame header, which starts with the marker.
+    fn changed(file: &[u8], marker: u8, at: usize, byte: u8) -> Vec<u8> {
+        let start = file.windows(2).position(|window| window == [0xff, marker]).unwrap();
+        let mut file = file.to_vec();
+        file[start + at] = byte;
+        file
+    }
+
+    #[test]
+    fn what_is_not_decoded_is_named() {
+        for (at, byte, name) in [
+            (4, 12, "its samples have 12 bits"),
+            (1, 0xc3, "it is lossless"),
+            (1, 0xc5, "it is hierarchical"),
+            (1, 0xc9, "its coding is arithmetic"),
+            (1, 0xca, "its coding is arithmetic"),
+        ] {
+            let file = changed(BASELINE, 0xc0, at, byte);
+            for error in [pixels(&file).unwrap_err(), size(&file).unwrap_err()] {
+                assert!(matches!(&error, Error::Unsupported { .. }), "{error}");
+                assert!(error.to_string().contains(name), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_missing_unnoticed() {
+        for file in [BASELINE, PROGRESSIVE] {
+            let whole = pixels(file).unwrap();
+            for end in (0..file.len() - 2).step_by(3) {
+                assert!(pixels(&file[..end]).is_err(), "{end}");
+            }
+            // What comes after the end does not matter.
+            assert_eq!(pixels(&[file, b"more"].concat()).unwrap(), whole);
+        }
+        // A picture that is all there needs no end; of a progressive one nobody can tell.
+        let whole = pixels(BASELINE).unwrap();
+        assert_eq!(pixels(&BASELINE[..BASELINE.len() - 2]).unwrap(), whole);
+        assert!(pixels(&PROGRESSIVE[..PROGRESSIVE.len() - 2]).is_err());
+    }
+
+    #[test]
+    fn headers_that_make_no_sense_are_refused() {
+        for (marker, at, byte) in
+            [(0xc0, 9, 2), (0xc0, 11, 0x05), (0xc0, 12, 7), (0xc0, 6, 0xff), (0xda, 4, 9), (0xda, 5, 9)]
+        {
+            assert!(pixels(&changed(BASELINE, marker, at, byte)).is_err(), "{marker:#x} {at}");
+        }
+        let double = [&BASELINE[..BASELINE.len() - 2], &BASELINE[2..]].concat();
+        assert!(pixels(&double).unwrap_err().to_string().contains("two frame headers"));
+    }
 }

@@ -17,12 +17,8 @@ fn transform(v: [Number; 8]) -> [Number; 8] {
     let z5 = by(v[7] + v[3] + v[5] + v[1], 9633);
     let (z1, z2) = (by(v[7] + v[1], -7373), by(v[5] + v[3], -20995));
     let (z3, z4) = (by(v[7] + v[3], -16069) + z5, by(v[5] + v[1], -3196) + z5);
-    let odd = [
-        by(v[1], 12299) + z1 + z4,
-        by(v[3], 25172) + z2 + z3,
-        by(v[5], 16819) + z2 + z4,
-        by(v[7], 2446) + z1 + z3,
-    ];
+    let odd =
+        [by(v[1], 12299) + z1 + z4, by(v[3], 25172) + z2 + z3, by(v[5], 16819) + z2 + z4, by(v[7], 2446) + z1 + z3];
     let mut out = [Wrapping(0); 8];
     for i in 0..4 {
         out[i] = even[i] + odd[i];
@@ -104,12 +100,8 @@ fn inked(ink: u8, light: u8) -> u8 {
 fn rgb_of([y, cb, cr]: [u8; 3]) -> [u8; 3] {
     let (y, cb, cr) = (i32::from(y), i32::from(cb) - 128, i32::from(cr) - 128);
     let half = 1 << 15;
-    [
-        y + ((91881 * cr + half) >> 16),
-        y + ((-22554 * cb - 46802 * cr + half) >> 16),
-        y + ((116_130 * cb + half) >> 16),
-    ]
-    .map(|value| value.clamp(0, 255) as u8)
+    [y + ((91881 * cr + half) >> 16), y + ((-22554 * cb - 46802 * cr + half) >> 16), y + ((116_130 * cb + half) >> 16)]
+        .map(|value| value.clamp(0, 255) as u8)
 }
 
 /// One row of the picture of a component, which has fewer samples than the picture has pixels, or as many.

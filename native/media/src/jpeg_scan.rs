@@ -177,7 +177,8 @@ impl Scan {
             }
             parts.push(Part { component, dc, ac });
         }
-        let units = parts.iter().map(|part| frame.components[part.component].sampling).map(|(x, y)| x * y).sum::<usize>();
+        let units =
+            parts.iter().map(|part| frame.components[part.component].sampling).map(|(x, y)| x * y).sum::<usize>();
         let (from, to, high, low) = match frame.progressive {
             true => (last[0].into(), last[1].into(), last[2] >> 4, last[2] & 15),
             false => (0, 63, 0, 0),

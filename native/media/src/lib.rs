@@ -14,6 +14,7 @@ mod decode;
 mod encode;
 mod error;
 mod fit;
+mod foreign;
 mod frames;
 mod gif_decode;
 mod gif_encode;

@@ -119,7 +119,9 @@ impl Fragment {
         let each = 4 * (flags & 0xf00).count_ones() as usize;
         let before = kept.as_ref().map_or(0, |(_, samples)| samples.len());
         if count > MOST_SAMPLES.saturating_sub(before) || each * count > run.0.len() {
-            return Err(bad(format_args!("the box trun claims {count} samples, more than it or this reader has room for")));
+            return Err(bad(format_args!(
+                "the box trun claims {count} samples, more than it or this reader has room for"
+            )));
         }
         // What belongs to other tracks is only measured, and not sample by sample where all are of one size.
         if kept.is_none() && flags & 0x200 == 0 {
