@@ -133,14 +133,25 @@ Deno.test("what the verbs cannot do is refused in one line, and nothing is writt
 Deno.test("an interrupted verb ends with code 130 and leaves nothing half written", () =>
   withFiles(async (folder, model) => {
     const before = names(folder);
-    const controller = new AbortController();
-    const args = ["animate", `${folder}/still.png`, "--steps", "1000", "--size", "64", "--model", model];
-    const running = runCliUntil(controller.signal, ...args);
-    setTimeout(() => controller.abort(), 300);
-    const { code, out, notes } = await running;
-    assertEquals([code, out], [130, ""]);
-    assertEquals(notes.at(-1), "kinora: interrupted");
-    assertEquals(names(folder), before);
+    const [still, moving] = [`${folder}/still.png`, `${folder}/moving.gif`];
+    for (
+      const args of [
+        ["animate", still],
+        ["interpolate", still, still],
+        ["interpolate", moving],
+        ["extend", moving, "--after", "8"],
+        ["vary", moving],
+      ]
+    ) {
+      const controller = new AbortController();
+      const options = ["--steps", "1000", "--size", "64", "--model", model, "--out", `${folder}/a.gif`];
+      const running = runCliUntil(controller.signal, ...args, ...options);
+      setTimeout(() => controller.abort(), 300);
+      const { code, out, notes } = await running;
+      assertEquals([code, out], [130, ""], args.join(" "));
+      assertEquals(notes.at(-1), "kinora: interrupted");
+      assertEquals(names(folder), before);
+    }
   }));
 
 Deno.test("the help of each verb names its options", async () => {

@@ -3,7 +3,7 @@ import { libraryInfo } from "../../ffi/library.ts";
 import { galleryPage } from "../../lib/cli/gallery_page.ts";
 import { galleryItems } from "../../lib/cli/gallery_plan.ts";
 import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
-import { runCli } from "./cli_run.ts";
+import { runCli, runCliUntil } from "./cli_run.ts";
 
 await libraryInfo();
 
@@ -85,4 +85,24 @@ Deno.test("a gallery is made, goes on where it stopped, and keeps what failed", 
       assertEquals([refused.code, refused.out], [2, ""]);
       assertStringIncludes(refused.notes[0] ?? "", message);
     }
+  }, REAL));
+
+Deno.test("an interrupted gallery ends with code 130, and goes on with what is missing", () =>
+  withTinyModel(async (model) => {
+    const folder = `${model}/../gallery`;
+    const args = ["gallery", "--out", folder, "--size", "64", "--model", model, "--only", "p01,p02,p03,p04,a01"];
+    const controller = new AbortController();
+    const running = runCliUntil(controller.signal, ...args);
+    while (!await Deno.stat(`${folder}/p01.gif.json`).then(() => true, () => false)) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    controller.abort();
+    const { code, out, notes } = await running;
+    assertEquals([code, out, notes.at(-1)], [130, "", "kinora: interrupted"]);
+    const kept = await Deno.readFile(`${folder}/p01.gif`);
+    const again = JSON.parse((await runCli(...args, "--json")).out);
+    assertEquals([again.shown, again.failed], [5, 0]);
+    assert(again.made < 5, `${again.made} made`);
+    assertEquals(await Deno.readFile(`${folder}/p01.gif`), kept);
+    assertEquals(names(folder).filter((name) => name.includes(".tmp") || name.startsWith(".")), []);
   }, REAL));
