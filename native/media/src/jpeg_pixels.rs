@@ -20,9 +20,9 @@ fn transform(v: [Number; 8]) -> [Number; 8] {
     let odd =
         [by(v[1], 12299) + z1 + z4, by(v[3], 25172) + z2 + z3, by(v[5], 16819) + z2 + z4, by(v[7], 2446) + z1 + z3];
     let mut out = [Wrapping(0); 8];
-    for i in 0..4 {
-        out[i] = even[i] + odd[i];
-        out[7 - i] = even[i] - odd[i];
+    for (i, (even, odd)) in even.into_iter().zip(odd).enumerate() {
+        out[i] = even + odd;
+        out[7 - i] = even - odd;
     }
     out
 }
