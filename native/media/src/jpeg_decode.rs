@@ -235,7 +235,8 @@ impl<'a> Segments<'a> {
     fn next(&mut self) -> Result<Option<(u8, &'a [u8])>> {
         loop {
             // What lies before a marker is passed over, as libjpeg does.
-            let Some(start) = self.bytes[self.at..].iter().position(|&byte| byte == 0xff) else { return Ok(None) };
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            let Some(start) = rest.iter().position(|&byte| byte == 0xff) else { return Ok(None) };
             self.at += start;
             let Some(&marker) = self.bytes.get(self.at + 1) else { return Ok(None) };
             self.at += if marker == 0xff { 1 } else { 2 };
