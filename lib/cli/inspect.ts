@@ -22,7 +22,7 @@ const OPTIONS = {
 } as const satisfies Options;
 
 /** Endings of pictures and videos, by which a file is called a damaged one when its content says nothing. */
-const MEDIA_ENDINGS = /\.(a?png|gif|webp|jpe?g|mp4|m4v|mov|y4m)$/i;
+const MEDIA_ENDINGS = /\.(avif|heic|webm|mkv|avi|tiff?|bmp|a?png|gif|webp|jpe?g|mp4|m4v|mov|y4m)$/i;
 
 /** Errors that say nothing of the file. */
 const ELSEWHERE: ReadonlySet<string> = new Set([

@@ -36,7 +36,12 @@ const VERBS: Readonly<Record<string, Verb>> = {
 };
 
 /** Codes of errors that what was asked for causes, not how it went. */
-const REFUSALS: ReadonlySet<KinoraErrorCode> = new Set<KinoraErrorCode>(["refused", "not-found", "bad-file"]);
+const REFUSALS: ReadonlySet<KinoraErrorCode> = new Set<KinoraErrorCode>([
+  "refused",
+  "not-found",
+  "bad-file",
+  "unsupported",
+]);
 
 /** The exit code after an interrupt. */
 const INTERRUPTED = 130;

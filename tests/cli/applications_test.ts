@@ -2,28 +2,11 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
 import { decodeMedia } from "../../ffi/media.ts";
 import { Tensor } from "../../ffi/tensor.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { Video } from "../../lib/video.ts";
 import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
+import { runCli, runCliUntil } from "./cli_run.ts";
 
 await libraryInfo();
-
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly notes: readonly string[];
-}
-
-/** Runs a command in this process. */
-async function run(args: readonly string[], signal = new AbortController().signal): Promise<Result> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  return { code: await runCommand(args, streams, signal), out: out.join("\n"), notes };
-}
 
 /** Runs a test with a tiny model, and a folder with a picture and a video of five frames. */
 async function withFiles(test: (folder: string, model: string) => Promise<void>): Promise<void> {
@@ -73,7 +56,7 @@ Deno.test("each verb writes a video, named after its input unless asked otherwis
       [["vary", moving, "--size", "64", "--fps", "12", "--out", `${folder}/e.gif`], "vary", 16, 64, 12],
     ];
     for (const [args, verb, frames, size, fps] of runs) {
-      const { code, out, notes } = await run([...args, "--steps", "1", "--model", model, "--json"]);
+      const { code, out, notes } = await runCli(...args, "--steps", "1", "--model", model, "--json");
       assertEquals([code, notes], [0, []], args.join(" "));
       const report = JSON.parse(out);
       assertEquals([report.frames, report.width, report.height, report.fps], [frames, size, size, fps]);
@@ -86,7 +69,7 @@ Deno.test("each verb writes a video, named after its input unless asked otherwis
     using picture = new Video(await Tensor.create([1, 10, 30, 3], new Float32Array(900).fill(0.6)), { fps: 1 });
     await picture.save(`${folder}/wide.png`);
     const wide = ["animate", `${folder}/wide.png`, "--place-back", "--size", "64", "--steps", "1", "--model", model];
-    const back = await run([...wide, "--out", `${folder}/f.png`]);
+    const back = await runCli(...wide, "--out", `${folder}/f.png`);
     assertEquals(back.out, `Wrote ${folder}/f.png: 16 frames, 30x10, 8 fps`);
     const { placedBack, width } = JSON.parse(await Deno.readTextFile(`${folder}/f.png.json`));
     assertEquals([placedBack, width], [true, 30]);
@@ -104,7 +87,7 @@ Deno.test("each verb writes a video, named after its input unless asked otherwis
     const here = Deno.cwd();
     Deno.chdir(folder);
     try {
-      const { out } = await run(["animate", "still.png", "--size", "64", "--steps", "1", "--model", model]);
+      const { out } = await runCli("animate", "still.png", "--size", "64", "--steps", "1", "--model", model);
       assertEquals(out, "Wrote still-animated.gif: 16 frames, 64x64, 8 fps");
     } finally {
       Deno.chdir(here);
@@ -140,7 +123,7 @@ Deno.test("what the verbs cannot do is refused in one line, and nothing is writt
       [["vary", moving, "--size", "100"], "--size must be"],
     ];
     for (const [args, message] of refused) {
-      const { code, out, notes } = await run([...args, "--model", model]);
+      const { code, out, notes } = await runCli(...args, "--model", model);
       assertEquals([code, out, notes.length], [2, "", 1], args.join(" "));
       assertStringIncludes(notes[0] ?? "", message);
     }
@@ -150,21 +133,30 @@ Deno.test("what the verbs cannot do is refused in one line, and nothing is writt
 Deno.test("an interrupted verb ends with code 130 and leaves nothing half written", () =>
   withFiles(async (folder, model) => {
     const before = names(folder);
-    const controller = new AbortController();
-    const running = run(
-      ["animate", `${folder}/still.png`, "--steps", "1000", "--size", "64", "--model", model],
-      controller.signal,
-    );
-    setTimeout(() => controller.abort(), 300);
-    const { code, out, notes } = await running;
-    assertEquals([code, out], [130, ""]);
-    assertEquals(notes.at(-1), "kinora: interrupted");
-    assertEquals(names(folder), before);
+    const [still, moving] = [`${folder}/still.png`, `${folder}/moving.gif`];
+    for (
+      const args of [
+        ["animate", still],
+        ["interpolate", still, still],
+        ["interpolate", moving],
+        ["extend", moving, "--after", "8"],
+        ["vary", moving],
+      ]
+    ) {
+      const controller = new AbortController();
+      const options = ["--steps", "1000", "--size", "64", "--model", model, "--out", `${folder}/a.gif`];
+      const running = runCliUntil(controller.signal, ...args, ...options);
+      setTimeout(() => controller.abort(), 300);
+      const { code, out, notes } = await running;
+      assertEquals([code, out], [130, ""], args.join(" "));
+      assertEquals(notes.at(-1), "kinora: interrupted");
+      assertEquals(names(folder), before);
+    }
   }));
 
 Deno.test("the help of each verb names its options", async () => {
   for (const verb of ["animate", "interpolate", "extend", "vary"]) {
-    const { code, out } = await run([verb, "--help"]);
+    const { code, out } = await runCli(verb, "--help");
     assertEquals(code, 0);
     assertStringIncludes(out, `Usage: kinora ${verb} `);
     for (const option of ["--sampler ddim|ddpm|dpm-solver++", "--fit cover|contain", "--fps N", "--seed N"]) {

@@ -1,25 +1,13 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { sealIndex } from "../../lib/data/dataset_index.ts";
 import { SOURCES } from "../../lib/data/fluent_emoji_sources.ts";
+import { runCli } from "./cli_run.ts";
 
 await libraryInfo();
 
-/** Runs the verb in this process. */
-async function data(...args: string[]): Promise<{ code: number; out: string; notes: string[] }> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  const code = await runCommand(["data", ...args], streams, new AbortController().signal);
-  return { code, out: out.join("\n"), notes };
-}
-
 Deno.test("data --help names the data sets", async () => {
-  const { code, out } = await data("--help");
+  const { code, out } = await runCli("data", "--help");
   assertEquals(code, 0);
   for (const text of ["Usage: kinora data NAME", "fluent-emoji", "--out DIR", "--json"]) {
     assertStringIncludes(out, text);
@@ -38,7 +26,7 @@ Deno.test("data refuses what it does not know in one line", async () => {
     [["fluent-emoji", "--out", "mod.ts/data"], '"mod.ts" is not a folder'],
   ];
   for (const [args, message] of cases) {
-    const { code, out, notes } = await data(...args);
+    const { code, out, notes } = await runCli("data", ...args);
     assertEquals([code, out, notes.length], [2, "", 1], args.join(" "));
     assertStringIncludes(notes[0] ?? "", message);
   }
@@ -68,10 +56,10 @@ Deno.test("data leaves a whole data set as it is and says so", async () => {
     const index = await sealIndex(content);
     await Deno.writeTextFile(`${folder}/index.json`, JSON.stringify(index));
     await Deno.writeFile(`${folder}/stills64.safetensors`, new Uint8Array(64 * 64 * 3 + 128));
-    const text = await data("fluent-emoji", "--out", `${folder}/`);
+    const text = await runCli("data", "fluent-emoji", "--out", `${folder}/`);
     assertEquals([text.code, text.notes], [0, []]);
     assertStringIncludes(text.out, `Nothing to do: ${folder} is there and whole (1 concepts, 0 clips`);
-    const { code, out } = await data("fluent-emoji", "--out", folder, "--json");
+    const { code, out } = await runCli("data", "fluent-emoji", "--out", folder, "--json");
     const report = JSON.parse(out);
     assert(report.seconds >= 0);
     assertEquals([code, report], [0, {

@@ -2,20 +2,10 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
 import { galleryPage } from "../../lib/cli/gallery_page.ts";
 import { galleryItems } from "../../lib/cli/gallery_plan.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
+import { runCli, runCliUntil } from "./cli_run.ts";
 
 await libraryInfo();
-
-async function run(...args: string[]): Promise<{ code: number; out: string; notes: string[] }> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  return { code: await runCommand(args, streams, new AbortController().signal), out: out.join("\n"), notes };
-}
 
 function names(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map(({ name }) => name).sort();
@@ -65,7 +55,7 @@ Deno.test("a gallery is made, goes on where it stopped, and keeps what failed", 
   withTinyModel(async (model) => {
     const folder = `${model}/../gallery`;
     const args = ["gallery", "--out", folder, "--size", "64", "--model", model];
-    const first = await run(...args, "--only", "p01,a02,a10", "--json");
+    const first = await runCli(...args, "--only", "p01,a02,a10", "--json");
     assertEquals([first.code, first.notes], [0, []]);
     assertEquals(JSON.parse(first.out), { out: `${folder}/index.html`, made: 3, shown: 3, failed: 0 });
     const files = ["a02", "a10", "p01"].flatMap((id) => [`${id}.gif`, `${id}.gif.json`]);
@@ -77,7 +67,7 @@ Deno.test("a gallery is made, goes on where it stopped, and keeps what failed", 
     const index = JSON.parse(await Deno.readTextFile(`${model}/model_index.json`));
     delete index.stages.interpolation;
     await Deno.writeTextFile(`${model}/model_index.json`, JSON.stringify(index));
-    const second = await run(...args, "--only", "p01,p02,a01");
+    const second = await runCli(...args, "--only", "p01,p02,a01");
     assertEquals(second.code, 0);
     assertStringIncludes(second.out, "5 items, 2 new, 1 failed");
     assertStringIncludes(second.notes.join("\n"), "a01 (animate: a picture of a rocket): ");
@@ -91,8 +81,28 @@ Deno.test("a gallery is made, goes on where it stopped, and keeps what failed", 
         'not "p99"',
       ]] as const
     ) {
-      const refused = await run(...args, ...wrong);
+      const refused = await runCli(...args, ...wrong);
       assertEquals([refused.code, refused.out], [2, ""]);
       assertStringIncludes(refused.notes[0] ?? "", message);
     }
+  }, REAL));
+
+Deno.test("an interrupted gallery ends with code 130, and goes on with what is missing", () =>
+  withTinyModel(async (model) => {
+    const folder = `${model}/../gallery`;
+    const args = ["gallery", "--out", folder, "--size", "64", "--model", model, "--only", "p01,p02,p03,p04,a01"];
+    const controller = new AbortController();
+    const running = runCliUntil(controller.signal, ...args);
+    while (!await Deno.stat(`${folder}/p01.gif.json`).then(() => true, () => false)) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    controller.abort();
+    const { code, out, notes } = await running;
+    assertEquals([code, out, notes.at(-1)], [130, "", "kinora: interrupted"]);
+    const kept = await Deno.readFile(`${folder}/p01.gif`);
+    const again = JSON.parse((await runCli(...args, "--json")).out);
+    assertEquals([again.shown, again.failed], [5, 0]);
+    assert(again.made < 5, `${again.made} made`);
+    assertEquals(await Deno.readFile(`${folder}/p01.gif`), kept);
+    assertEquals(names(folder).filter((name) => name.includes(".tmp") || name.startsWith(".")), []);
   }, REAL));

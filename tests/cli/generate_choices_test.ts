@@ -1,21 +1,11 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
 import { Tensor } from "../../ffi/tensor.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { Video } from "../../lib/video.ts";
 import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
+import { runCli } from "./cli_run.ts";
 
 await libraryInfo();
-
-async function run(...args: string[]): Promise<{ code: number; out: string; notes: string[] }> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  return { code: await runCommand(args, streams, new AbortController().signal), out: out.join("\n"), notes };
-}
 
 Deno.test("every choice of generate reaches the library by its name there", () =>
   withTinyModel(async (model) => {
@@ -27,7 +17,7 @@ Deno.test("every choice of generate reaches the library by its name there", () =
     const start = ["--image", `${folder}/wide.png`, "--strength", "0.5", "--fit", "contain"];
     const rest = ["--candidates", "2", "--samples", "2", "--loop", "--steps", "2", "--until", "decoder", "--fps", "12"];
     const place = ["--model", model, "--out", `${folder}/a.gif`, "--json"];
-    const made = await run("generate", "a butterfly", ...texts, ...sampling, ...start, ...rest, ...place);
+    const made = await runCli("generate", "a butterfly", ...texts, ...sampling, ...start, ...rest, ...place);
     assertEquals([made.code, made.notes], [0, []]);
     const report = JSON.parse(made.out);
     assertEquals([report.frames, report.width, report.fps, report.ranking.scores.length], [16, 64, 12, 2]);
@@ -55,9 +45,19 @@ Deno.test("every choice of generate reaches the library by its name there", () =
     });
     assertEquals([given[0].width, given[0].height, given[0].fit], [9, 6, "contain"]);
     assertEquals([ranking.scores.length, seed], [2, report.ranking.seed]);
-    const long = await run("generate", "a butterfly", "--key-frames", "20", "--frames", "39", "--size", "64", ...place);
+    const long = await runCli(
+      "generate",
+      "a butterfly",
+      "--key-frames",
+      "20",
+      "--frames",
+      "39",
+      "--size",
+      "64",
+      ...place,
+    );
     assertEquals(JSON.parse(long.out).frames, 39);
-    const travel = await run(
+    const travel = await runCli(
       "generate",
       "a butterfly",
       "--to",
@@ -68,7 +68,7 @@ Deno.test("every choice of generate reaches the library by its name there", () =
       ...place.slice(0, -1),
     );
     assertEquals(travel.out, `Wrote ${folder}/a.gif: 16 frames, 64x64, 8 fps`);
-    const ranked = await run("generate", "a butterfly", "--samples", "2", "--size", "64", ...place.slice(0, -1));
+    const ranked = await runCli("generate", "a butterfly", "--samples", "2", "--size", "64", ...place.slice(0, -1));
     assert(/64x64, 8 fps, the best of 2 samples \(seed [01]\)$/.test(ranked.out), ranked.out);
   }, REAL));
 
@@ -86,7 +86,7 @@ Deno.test("choices of generate that do not go together are refused in one line",
       [["--until", "prior", "--loop"], 'loop cannot be given with until "prior"'],
     ];
     for (const [args, message] of refused) {
-      const { code, out, notes } = await run("generate", "a butterfly", ...args, "--model", model);
+      const { code, out, notes } = await runCli("generate", "a butterfly", ...args, "--model", model);
       assertEquals([code, out, notes.length], [2, "", 1], args.join(" "));
       assertStringIncludes(notes[0] ?? "", message);
     }

@@ -2,26 +2,16 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
 import { decodeMedia } from "../../ffi/media.ts";
 import { Cascade } from "../../lib/cascade/cascade.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
+import { runCli } from "./cli_run.ts";
 
 await libraryInfo();
-
-async function run(...args: string[]): Promise<{ code: number; out: string; notes: string[] }> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  return { code: await runCommand(args, streams, new AbortController().signal), out: out.join("\n"), notes };
-}
 
 Deno.test("--grid shows an option's values from left to right, --by another's from top to bottom", () =>
   withTinyModel(async (model) => {
     const out = `${model}/../grid.png`;
     const small = ["--frames", "2", "--until", "decoder", "--steps", "2", "--model", model, "--out", out];
-    const made = await run("generate", "a butterfly", "--grid", "guidance=1,4", "--by", "seed=0,7,3", ...small);
+    const made = await runCli("generate", "a butterfly", "--grid", "guidance=1,4", "--by", "seed=0,7,3", ...small);
     assertEquals([made.code, made.notes, made.out], [0, [], `Wrote ${out}: 2 x 3 videos side by side`]);
     const { tensor, width, height } = await decodeMedia(out, { background: "white" });
     using grid = tensor;
@@ -59,7 +49,7 @@ Deno.test("grids that cannot be made are refused in one line", () =>
       [["--grid", "negative=|two birds"], "needs a value"],
     ];
     for (const [args, message] of refused) {
-      const { code, out, notes } = await run("generate", "a butterfly", ...args, "--model", model);
+      const { code, out, notes } = await runCli("generate", "a butterfly", ...args, "--model", model);
       assertEquals([code, out, notes.length], [2, "", 1], args.join(" "));
       assertStringIncludes(notes[0] ?? "", message);
     }

@@ -1,32 +1,19 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import { libraryInfo } from "../../ffi/library.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { VERSION } from "../../lib/version.ts";
+import { runCli } from "./cli_run.ts";
 
 await libraryInfo();
 
 /** Runs a command in this process. */
-async function run(
-  ...args: string[]
-): Promise<{ code: number; out: string; notes: string[] }> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  const code = await runCommand(args, streams, new AbortController().signal);
-  return { code, out: out.join("\n"), notes };
-}
-
 Deno.test("--help and --version answer on stdout", async () => {
-  const help = await run("--help");
+  const help = await runCli("--help");
   assertEquals([help.code, help.notes], [0, []]);
   for (const verb of ["generate", "train", "data", "doctor"]) {
     assertStringIncludes(help.out, `\n  ${verb} `);
   }
-  assertEquals(await run("--version"), {
+  assertEquals(await runCli("--version"), {
     code: 0,
     out: `kinora ${VERSION}`,
     notes: [],
@@ -38,7 +25,7 @@ Deno.test("--help and --version answer on stdout", async () => {
       "-h",
     ]]
   ) {
-    const { code, out } = await run(...args);
+    const { code, out } = await runCli(...args);
     assertEquals(code, 0);
     assertStringIncludes(out, "Usage: kinora generate PROMPT");
     assertStringIncludes(
@@ -49,15 +36,15 @@ Deno.test("--help and --version answer on stdout", async () => {
 });
 
 Deno.test("without a verb, or with an unknown one, the exit code is 2", async () => {
-  const none = await run();
+  const none = await runCli();
   assertEquals(none.code, 2);
   assertStringIncludes(none.out, "Usage: kinora VERB");
-  const typo = await run("genrate", "a butterfly");
+  const typo = await runCli("genrate", "a butterfly");
   assertEquals([typo.code, typo.out], [2, ""]);
   assertEquals(typo.notes, [
     'kinora: Unknown verb "genrate"; did you mean generate?',
   ]);
-  const inherited = await run("toString");
+  const inherited = await runCli("toString");
   assertEquals(inherited.code, 2);
 });
 
@@ -85,7 +72,7 @@ Deno.test("a refused request is one line on stderr and nothing on stdout", async
     ["doctor", "now"],
   ];
   for (const args of cases) {
-    const { code, out, notes } = await run(...args);
+    const { code, out, notes } = await runCli(...args);
     assertEquals(
       [code, out, notes.length],
       [2, "", 1],

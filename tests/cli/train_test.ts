@@ -1,26 +1,14 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { libraryInfo } from "../../ffi/library.ts";
-import { runCommand } from "../../lib/cli/main.ts";
 import { tinyRecipe, writeTinyData } from "../training/tiny_training.ts";
+import { runCliUntil } from "./cli_run.ts";
 
 await libraryInfo();
-
-/** Runs a command in this process. */
-async function run(signal: AbortSignal, ...args: string[]): Promise<{ code: number; out: string; notes: string[] }> {
-  const [out, notes]: [string[], string[]] = [[], []];
-  const streams = {
-    out: (line: string): void => void out.push(line),
-    note: (line: string): void => void notes.push(line),
-    interactive: false,
-  };
-  const code = await runCommand(["train", ...args], streams, signal);
-  return { code, out: out.join("\n"), notes };
-}
 
 const going = new AbortController().signal;
 
 Deno.test("train --help lists stages, and bad usage is refused", async () => {
-  const help = await run(going, "--help");
+  const help = await runCliUntil(going, "train", "--help");
   assertEquals(help.code, 0);
   assertStringIncludes(help.out, "Usage: kinora train RECIPE");
   assertStringIncludes(help.out, "Stages: tokenizer, text-pair");
@@ -33,7 +21,7 @@ Deno.test("train --help lists stages, and bad usage is refused", async () => {
     [["default", "--minutes", "0"], "--minutes must be a number from 0.01"],
   ];
   for (const [args, message] of wrong) {
-    const { code, out, notes } = await run(going, ...args);
+    const { code, out, notes } = await runCliUntil(going, "train", ...args);
     assertEquals([code, out], [2, ""], args.join(" "));
     assertStringIncludes(notes.join("\n"), message);
   }
@@ -46,12 +34,12 @@ Deno.test("train trains the chosen stages and says what came of them", async () 
     await Deno.writeTextFile(`${folder}/tiny.json`, JSON.stringify(tinyRecipe(2)));
     const places = ["--data", `${folder}/data`, "--run", `${folder}/run`, "--model", `${folder}/model`];
     const args = [`${folder}/tiny.json`, "--stage", "tokenizer,text-pair", ...places, "--precision", "f32"];
-    const told = await run(going, ...args);
+    const told = await runCliUntil(going, "train", ...args);
     assertEquals([told.code, told.notes], [0, []]);
     const [first = "", second = ""] = told.out.split("\n");
     assertEquals(first, "tokenizer: 1 steps, 0.0 min, vocabulary 300");
     assertStringIncludes(second, "text-pair: 2 steps, 0.0 min, name_r1 ");
-    const { code, out } = await run(going, ...args, "--json");
+    const { code, out } = await runCliUntil(going, "train", ...args, "--json");
     const report = JSON.parse(out);
     assertEquals([code, report.recipe, report.stages.length], [0, "tiny", 2]);
     assertEquals([report.stages[1].stage, report.stages[1].finished], ["text-pair", true]);
@@ -59,7 +47,7 @@ Deno.test("train trains the chosen stages and says what came of them", async () 
 
     const stopped = new AbortController();
     stopped.abort();
-    const interrupted = await run(stopped.signal, ...args);
+    const interrupted = await runCliUntil(stopped.signal, "train", ...args);
     assertEquals([interrupted.code, interrupted.notes], [130, ["kinora: interrupted"]]);
   } finally {
     await Deno.remove(folder, { recursive: true });

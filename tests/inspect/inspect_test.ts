@@ -97,6 +97,20 @@ Deno.test("whole pictures are described by their content", async () => {
   });
 });
 
+Deno.test("films that are not decoded are described where their structure tells, or refused by their kind", async () => {
+  const [line] = (await inspect(`${MEDIA}/foreign/high_10.mp4`)).out;
+  assertStringIncludes(line ?? "", ": mp4 (avc1), 80x64, 12 frames, ");
+  assertStringIncludes(line ?? "", "its pixels were not decoded");
+  assertEquals((await inspectMedia(`${MEDIA}/foreign/high_10.mp4`)).decoded, false);
+  for (const name of ["default_base", "no_base", "index_too"]) {
+    const { frames, decoded } = await inspectMedia(`${MEDIA}/fragmented/${name}.mp4`);
+    assertEquals([frames, decoded], [12, true], name);
+  }
+  const { code, out, notes } = await inspect(`${MEDIA}/foreign/vp9.webm`);
+  assertEquals([code, out, notes.length], [2, [], 1]);
+  assertStringIncludes(notes[0] ?? "", "this Matroska or WebM file cannot be decoded here");
+});
+
 Deno.test("weights are compared with a network of this project, which is not made", () =>
   withTinyModel(async (model) => {
     const weights = `${model}/prior/diffusion_pytorch_model.safetensors`;

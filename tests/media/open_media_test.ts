@@ -1,9 +1,11 @@
+// deno-lint-ignore-file no-console
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import { decodeMedia, encodeMedia } from "../../ffi/media.ts";
 import { Tensor } from "../../ffi/tensor.ts";
+import { ffmpegIsThere } from "../../lib/media/ffmpeg.ts";
 import { numberedPictures } from "../../lib/media/numbered_pictures.ts";
 import { openMedia } from "../../lib/media/open_media.ts";
 import { placeBack } from "../../lib/media/place_back.ts";
@@ -252,3 +254,60 @@ Deno.test("what is not decoded here is named, and left to ffmpeg where that is t
       Deno.env.set("PATH", path);
     }
   }));
+
+Deno.test("films that only ffmpeg decodes are refused by what they are", async () => {
+  const kinds: Readonly<Record<string, string>> = {
+    "hevc.mp4": "HEVC (hev1)",
+    "high_10.mp4": "High 10 (profile_idc 110), 10 bits",
+    "high_422.mp4": "High 4:2:2 (profile_idc 122), 8 bits, 4:2:2",
+    "interlaced.mp4": "interlaced (MBAFF)",
+    "vp9.webm": "Matroska or WebM",
+  };
+  const names = (await Array.fromAsync(Deno.readDir(`${FIXTURES}/foreign`), ({ name }) => name)).sort();
+  assertEquals(names, Object.keys(kinds));
+  for (const [name, kind] of Object.entries(kinds)) {
+    const error = await assertRejects(() => decodeMedia(`${FIXTURES}/foreign/${name}`), KinoraError, kind);
+    assertEquals(error.code, "unsupported", name);
+  }
+});
+
+const noFfmpeg = await ffmpegIsThere() ? undefined : "ffmpeg is not on the path (apt-get install ffmpeg)";
+if (noFfmpeg !== undefined) console.error(`skipped: films that only ffmpeg decodes, ${noFfmpeg}`);
+
+Deno.test({
+  name: "the machine's own ffmpeg decodes them",
+  ignore: noFfmpeg !== undefined && Deno.env.get("KINORA_REQUIRE_ALL") !== "1",
+  fn: async () => {
+    assertEquals(noFfmpeg, undefined);
+    // What all of them were made of.
+    using original = await openMedia(`${FIXTURES}/mp4_high_bframes.mp4`);
+    const wanted = await original.tensor.read();
+    for (const name of ["hevc.mp4", "high_10.mp4", "high_422.mp4", "interlaced.mp4", "vp9.webm"]) {
+      using media = await openMedia(`${FIXTURES}/foreign/${name}`);
+      assertEquals(
+        [media.format, media.tensor.shape, media.fps],
+        ["ffmpeg", original.tensor.shape, original.fps],
+        name,
+      );
+      const values = await media.tensor.read();
+      const squares = values.reduce((sum, value, at) => sum + (value - (wanted[at] ?? 0)) ** 2, 0);
+      const psnr = -10 * Math.log10(squares / values.length / 4);
+      assert(psnr > 28, `${name}: ${psnr} dB`);
+      using some = await openMedia(`${FIXTURES}/foreign/${name}`, {
+        fps: 12,
+        frames: 3,
+        size: { width: 16, height: 16 },
+      });
+      assertEquals([some.tensor.shape, some.fps], [[3, 16, 16, 3], 12], name);
+    }
+    const broken = await Deno.makeTempFile({ suffix: ".webm" });
+    try {
+      const film = await Deno.readFile(`${FIXTURES}/foreign/vp9.webm`);
+      await Deno.writeFile(broken, film.subarray(0, 40));
+      const error = await assertRejects(() => openMedia(broken), KinoraError, "ffmpeg cannot decode");
+      assertEquals(error.code, "bad-file");
+    } finally {
+      await Deno.remove(broken);
+    }
+  },
+});

@@ -19,6 +19,8 @@ pub(crate) struct Sps {
     depth: u32,
     /// Whether something is cropped at the left or top.
     shifted: bool,
+    /// Whether frames may be coded as two fields, macroblock by macroblock (MBAFF).
+    interlaced: bool,
 }
 
 impl Sps {
@@ -71,9 +73,7 @@ impl Sps {
         let width = side(bits.ue()?)?;
         let map_height = side(bits.ue()?)?;
         let frames_only = bits.take(1)? == 1;
-        if !frames_only {
-            bits.take(1)?;
-        }
+        let interlaced = !frames_only && bits.take(1)? == 1;
         let height = if frames_only { map_height } else { map_height * 2 };
         bits.take(1)?;
         let mut crop = [0; 4];
@@ -89,10 +89,10 @@ impl Sps {
         let height = height.checked_sub((top + bottom) * unit_y).filter(|&n| n > 0)?;
         let colours = if bits.take(1)? == 1 { vui_colours(&mut bits)? } else { Colours::USUAL };
         let shifted = left > 0 || top > 0;
-        Some(Self { profile, width, height, colours, chroma_format, depth, shifted })
+        Some(Self { profile, width, height, colours, chroma_format, depth, shifted, interlaced })
     }
 
-    /// Refuses what is not decoded: more than 8 bits, other than 4:2:0, other profiles than Baseline, Main and High.
+    /// Refuses what is not decoded: more than 8 bits, other than 4:2:0, other profiles than Baseline, Main and High, fields.
     pub(crate) fn check(&self) -> Result<()> {
         let name = match self.profile {
             66 => "Baseline",
@@ -110,12 +110,17 @@ impl Sps {
         let sampling = ["4:0:0", "4:2:0", "4:2:2", "4:4:4"].get(self.chroma_format as usize).unwrap_or(&"unknown");
         let what = if !matches!(self.profile, 66 | 77 | 100 | 110) || self.depth != 8 || self.chroma_format != 1 {
             format!("its profile is {name} (profile_idc {}), {} bits, {sampling}", self.profile, self.depth)
+        } else if self.interlaced {
+            "its pictures are interlaced (MBAFF)".to_owned()
         } else if self.shifted {
             "its pictures are cropped at the left or top".to_owned()
         } else {
             return Ok(());
         };
-        Err(Error::unsupported(FORMAT, format!("{what}; Baseline, Main and High with 8 bits and 4:2:0 are")))
+        Err(Error::unsupported(
+            FORMAT,
+            format!("{what}; Baseline, Main and High with 8 bits, 4:2:0 and whole frames are"),
+        ))
     }
 }
 

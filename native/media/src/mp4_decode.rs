@@ -200,6 +200,31 @@ mod tests {
         assert!(high.iter().all(|&(w, h, d)| (w, h) == (80, 64) && d.ticks * 24 == u64::from(d.per_second)));
     }
 
+    #[test]
+    fn fragments_have_the_frames_of_the_whole_film() {
+        let all = |bytes: &[u8]| {
+            let mut all = Vec::new();
+            crate::stream(bytes, &mut |picture| {
+                all.push((picture.duration.milliseconds(), picture.rgba.to_vec()));
+                Ok(true)
+            })
+            .unwrap();
+            all
+        };
+        let whole = all(HIGH);
+        for name in ["default_base", "no_base", "index_too"] {
+            let path = format!("{}/../../tests/media/fixtures/fragmented/{name}.mp4", env!("CARGO_MANIFEST_DIR"));
+            let file = std::fs::read(path).unwrap();
+            assert!(file.windows(4).any(|window| window == b"moof"));
+            assert!(all(&file) == whole, "{name}");
+            for end in (0..file.len()).step_by(31) {
+                let _ = frames(&file[..end]);
+            }
+            let samples = changed(&file, b"trun", 4, &u32::MAX.to_be_bytes());
+            assert!(frames(&samples).unwrap_err().to_string().contains("trun claims"));
+        }
+    }
+
     /// With another number in the first box of a name.
     fn changed(file: &[u8], name: &[u8; 4], at: usize, bytes: &[u8]) -> Vec<u8> {
         let mut file = file.to_vec();

@@ -1,12 +1,12 @@
 //! The samples of an MP4's video track (ISO/IEC 14496-12 and -15). Nothing is allocated from a count that its box has no
 //! room for, and every sample lies within the file.
 
-use crate::{Container, Error, Orientation, Result, h264::matrix, yuv::Colours};
+use crate::{Container, Error, Orientation, Result, h264::matrix, mp4_fragments, yuv::Colours};
 
 pub(crate) const FORMAT: &str = "MP4";
 
 /// The most samples: 38 hours at 30 frames a second.
-const MOST_SAMPLES: usize = 1 << 22;
+pub(crate) const MOST_SAMPLES: usize = 1 << 22;
 
 /// One coded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +36,16 @@ pub(crate) struct Track<'a> {
     pub orientation: Orientation,
 }
 
-fn bad(what: impl std::fmt::Display) -> Error {
+pub(crate) fn bad(what: impl std::fmt::Display) -> Error {
     Error::bad(FORMAT, what)
 }
 
 /// A run of bytes that is read from the front.
 #[derive(Clone, Copy)]
-struct Part<'a>(&'a [u8]);
+pub(crate) struct Part<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Part<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or_else(|| bad("a box is cut short"))?;
         self.0 = rest;
         Ok(taken)
@@ -59,17 +59,17 @@ impl<'a> Part<'a> {
         Ok(u16::from_be_bytes([self.u8()?, self.u8()?]))
     }
 
-    fn u32(&mut self) -> Result<u32> {
+    pub(crate) fn u32(&mut self) -> Result<u32> {
         let bytes = self.take(4)?;
         Ok(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
     }
 
-    fn u64(&mut self) -> Result<u64> {
+    pub(crate) fn u64(&mut self) -> Result<u64> {
         Ok(u64::from(self.u32()?) << 32 | u64::from(self.u32()?))
     }
 
     /// The next box: its name and what is in it.
-    fn next_box(&mut self) -> Result<Option<([u8; 4], Part<'a>)>> {
+    pub(crate) fn next_box(&mut self) -> Result<Option<([u8; 4], Part<'a>)>> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -90,7 +90,7 @@ impl<'a> Part<'a> {
     }
 
     /// The first box of a name.
-    fn find(mut self, wanted: &[u8; 4]) -> Result<Option<Part<'a>>> {
+    pub(crate) fn find(mut self, wanted: &[u8; 4]) -> Result<Option<Part<'a>>> {
         while let Some((name, part)) = self.next_box()? {
             if name == *wanted {
                 return Ok(Some(part));
@@ -99,7 +99,7 @@ impl<'a> Part<'a> {
         Ok(None)
     }
 
-    fn need(self, wanted: &[u8; 4]) -> Result<Part<'a>> {
+    pub(crate) fn need(self, wanted: &[u8; 4]) -> Result<Part<'a>> {
         self.find(wanted)?.ok_or_else(|| bad(format_args!("the box {} is missing", wanted.escape_ascii())))
     }
 
@@ -119,10 +119,6 @@ impl<'a> Track<'a> {
         debug_assert_eq!(Container::of(bytes), Some(Container::Mp4));
         let file = Part(bytes);
         let movie = file.need(b"moov")?;
-        if movie.find(b"mvex")?.is_some() || file.find(b"moof")?.is_some() {
-            let why = "it is fragmented, as streams are; a file that was written whole is";
-            return Err(Error::unsupported(FORMAT, why));
-        }
         let mut rest = movie;
         while let Some((name, track)) = rest.next_box()? {
             if name != *b"trak" {
@@ -132,13 +128,13 @@ impl<'a> Track<'a> {
             let mut handler = media.need(b"hdlr")?;
             handler.take(8)?;
             if handler.take(4)? == b"vide" {
-                return Self::of(bytes, movie, track, media);
+                return Self::of(file, movie, track, media);
             }
         }
         Err(bad("it has no video track"))
     }
 
-    fn of(file: &'a [u8], movie: Part<'a>, track: Part<'a>, media: Part<'a>) -> Result<Self> {
+    fn of(file: Part<'a>, movie: Part<'a>, track: Part<'a>, media: Part<'a>) -> Result<Self> {
         let (per_second, _) = timescale(media.need(b"mdhd")?)?;
         let tables = media.need(b"minf")?.need(b"stbl")?;
         let mut entry = tables.need(b"stsd")?;
@@ -163,7 +159,14 @@ impl<'a> Track<'a> {
         }
         entry.take(78)?;
         let (sets, length_size) = parameter_sets(entry.need(b"avcC")?)?;
-        let samples = samples(tables, file.len())?;
+        let fragmented = movie.find(b"mvex")?.is_some();
+        let mut samples = samples(tables, file.0.len(), fragmented)?;
+        if fragmented {
+            mp4_fragments::append(file, movie, number(track.need(b"tkhd")?)?, &mut samples)?;
+        }
+        if samples.is_empty() {
+            return Err(bad("it has no samples"));
+        }
         Ok(Self {
             sets,
             length_size,
@@ -260,11 +263,22 @@ fn edit(movie: Part<'_>, track: Part<'_>, per_second: u32) -> Result<(i64, i64)>
     Ok((start, end))
 }
 
-fn samples(tables: Part<'_>, file: usize) -> Result<Vec<Sample>> {
+/// What fragments call a track, of the box `tkhd`.
+fn number(mut part: Part<'_>) -> Result<u32> {
+    let wide = part.u8()? == 1;
+    part.take(if wide { 19 } else { 11 })?;
+    part.u32()
+}
+
+/// The samples of the index, which may have none where fragments follow.
+fn samples(tables: Part<'_>, file: usize, fragmented: bool) -> Result<Vec<Sample>> {
     let mut sizes = tables.need(b"stsz")?;
     sizes.take(4)?;
     let each = sizes.u32()? as usize;
     let count = sizes.u32()? as usize;
+    if count == 0 && fragmented {
+        return Ok(Vec::new());
+    }
     if count == 0 || count > MOST_SAMPLES || (each == 0 && count > sizes.0.len() / 4) || each > file {
         return Err(bad(format_args!("the box stsz claims {count} samples, more than it or this reader has room for")));
     }

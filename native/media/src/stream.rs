@@ -1,8 +1,8 @@
 //! Frames one after the other, as a viewer shows them: a film need not fit into memory whole.
 
 use crate::{
-    Container, Error, Result, gif_decode, jpeg_decode, mp4_decode, orientation::Orientation, png_decode, webp_decode,
-    y4m, yuv::OnPlanes,
+    Container, Error, Result, foreign, gif_decode, jpeg_decode, mp4_decode, orientation::Orientation, png_decode,
+    webp_decode, y4m, yuv::OnPlanes,
 };
 
 /// A time in seconds as a fraction, which is how files give it.
@@ -54,6 +54,7 @@ pub type OnPicture<'a> = &'a mut dyn FnMut(Picture<'_>) -> Result<bool>;
 /// [`limits`](crate::limits); [`Error::Unsupported`] when they are whole and of a kind that is not decoded; whatever
 /// `on_picture` returns.
 pub fn stream(bytes: &[u8], on_picture: OnPicture<'_>) -> Result<()> {
+    foreign::refuse(bytes)?;
     let Some(container) = Container::of(bytes) else {
         let what = if bytes.is_empty() { "it is empty" } else { "it is not a PNG, JPEG, GIF, WebP, MP4 or Y4M file" };
         return Err(Error::bad("picture", what));
@@ -114,6 +115,7 @@ mod tests {
         for name in
             ["jpeg.jpg", "jpeg_progressive_420.jpg", "y4m.y4m", "gif_delays.gif", "gif_transparent_disposal2.gif"]
                 .into_iter()
+                .chain(["jpeg_420_restart.jpg", "jpeg_440_progressive.jpg", "jpeg_cmyk.jpg", "fragmented/no_base.mp4"])
                 .chain(["apng_alpha_disposal.png", "png_palette.png", "webp_lossy.webp", "webp_lossless_alpha.webp"])
         {
             let file = std::fs::read(Path::new(FIXTURES).join(name)).unwrap();

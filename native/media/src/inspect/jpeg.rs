@@ -1,7 +1,7 @@
 //! JPEG by its markers.
 
 use super::{Budget, Source, Walked, check_canvas};
-use crate::{Result, jpeg_decode};
+use crate::{Error, Result, jpeg_decode};
 
 const FORMAT: &str = "JPEG";
 
@@ -92,8 +92,12 @@ fn scan(source: &mut Source) -> Result<bool> {
     }
 }
 
+/// What this library does not decode is known by its structure alone.
 pub(super) fn decode(bytes: &[u8], budget: &mut Budget) -> Result<bool> {
-    let (width, height) = jpeg_decode::size(bytes)?;
+    let (width, height) = match jpeg_decode::size(bytes) {
+        Err(Error::Unsupported { .. }) => return Ok(false),
+        size => size?,
+    };
     if !budget.take(width, height)? {
         return Ok(false);
     }

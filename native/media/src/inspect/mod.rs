@@ -18,7 +18,7 @@ use std::{
     path::Path,
 };
 
-use crate::{Error, Result, limits};
+use crate::{Error, Result, foreign, limits};
 use source::Source;
 
 /// The longest file whose pixels are decoded, in bytes.
@@ -130,6 +130,7 @@ type Check<'a> = &'a dyn Fn() -> Result<()>;
 
 fn inspect_source(mut source: Source, bytes: u64, check: Option<Check<'_>>) -> Result<Inspected> {
     let start = source.start()?;
+    foreign::refuse(&start)?;
     let Some((walk, decode)) = format_of(&start) else {
         let what = if bytes == 0 { "it is empty" } else { "it is not a PNG, GIF, WebP, JPEG, MP4 or Y4M file" };
         return Err(Error::bad("media", what));
