@@ -15,7 +15,7 @@ const FORMAT = "kinora-ablations-1";
 const SHOWN_SIDE = 64;
 
 /** Frames in a picture. */
-const SHOWN_FRAMES = 8;
+const SHOWN_FRAMES = 4;
 
 /** What a row must have, by the type of its values. */
 const FIELDS: readonly (readonly [name: keyof AblationRow, type: "string" | "object" | "number"])[] = [
