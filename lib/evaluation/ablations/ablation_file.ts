@@ -15,7 +15,7 @@ const FORMAT = "kinora-ablations-1";
 const SHOWN_SIDE = 64;
 
 /** Frames in a picture. */
-const SHOWN_FRAMES = 8;
+const SHOWN_FRAMES = 4;
 
 /** What a row must have, by the type of its values. */
 const FIELDS: readonly (readonly [name: keyof AblationRow, type: "string" | "object" | "number"])[] = [
@@ -55,14 +55,7 @@ export class AblationFile {
     if (!path.endsWith(".json")) {
       throw new KinoraError("refused", `Ablations are kept in a .json file, not in "${path}"`);
     }
-    let text: string;
-    try {
-      text = await Deno.readTextFile(path);
-    } catch (cause) {
-      if (cause instanceof Deno.errors.NotFound) return new AblationFile(path, []);
-      throw new KinoraError("io", `Cannot read "${path}": ${(cause as Error).message}`, { cause });
-    }
-    return new AblationFile(path, parseRows(text, path));
+    return new AblationFile(path, await readRows(path));
   }
 
   /** The rows, in the order they were first measured. */
@@ -83,6 +76,8 @@ export class AblationFile {
    * @param frames Frames to look at, (F, H, W, 3) in [-1, 1]; they stay the caller's.
    */
   async add(row: AblationRow, frames?: Tensor): Promise<void> {
+    // Another run may have added some.
+    this.#rows = await readRows(this.path);
     const there = this.#rows.some((other) => sameArm(other, row));
     this.#rows = there ? this.#rows.map((other) => sameArm(other, row) ? row : other) : [...this.#rows, row];
     if (frames !== undefined) await savePicture(frames, this.picturePath(row));
@@ -93,7 +88,15 @@ export class AblationFile {
   }
 }
 
-function parseRows(text: string, path: string): AblationRow[] {
+/** The rows of a file, none where it is not there. */
+async function readRows(path: string): Promise<AblationRow[]> {
+  let text: string;
+  try {
+    text = await Deno.readTextFile(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return [];
+    throw new KinoraError("io", `Cannot read "${path}": ${(cause as Error).message}`, { cause });
+  }
   let json: { readonly format?: unknown; readonly rows?: unknown } | null;
   try {
     json = JSON.parse(text);
