@@ -12,6 +12,9 @@ mod attention;
 pub mod buffers;
 mod candle_threads;
 mod convolution;
+mod device;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod grid;
 mod isa;
 mod join;
@@ -31,6 +34,7 @@ pub use activation::{geglu, gelu, silu};
 pub use attention::{AttentionOptions, Sequences, attention};
 pub use candle_threads::keep_candle_on_the_calling_thread;
 pub use convolution::{conv2d, linear, temporal_conv};
+pub use device::{BUILT_FOR_GPUS, Gpu, gpu};
 pub use grid::{average_pool2, patchify, unpatchify, upsample_nearest2};
 pub use isa::{Isa, isa};
 pub use join::{add, concatenate};
