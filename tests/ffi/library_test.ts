@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { fileURLToPath } from "node:url";
 import { downloadLibrary } from "../../ffi/download.ts";
 import { KinoraError } from "../../ffi/errors.ts";
-import { libraryFileName, libraryInfo } from "../../ffi/library.ts";
+import { CUDA_LIBRARY_FILE, libraryFileName, libraryInfo } from "../../ffi/library.ts";
 import { VERSION } from "../../lib/version.ts";
 
 const { path: LIBRARY } = await libraryInfo();
@@ -48,7 +48,9 @@ try { ${code}; console.log("done"); } catch (error) { console.log(error.code, er
 Deno.test("libraryInfo() says what the library is", async () => {
   const info = await libraryInfo();
   assertEquals([info.version, info.abi], [VERSION, 1]);
-  assert(info.path.endsWith(libraryFileName()) || Deno.env.get("KINORA_LIBRARY") === info.path);
+  const names = [libraryFileName(), CUDA_LIBRARY_FILE];
+  assert(names.some((name) => info.path.endsWith(name)) || Deno.env.get("KINORA_LIBRARY") === info.path);
+  assertEquals(info.gpu === null, info.noGpu !== undefined);
   assert(info.threads >= 1 && info.isa !== "" && typeof info.fastBf16 === "boolean" && info.tensorBytes >= 0);
   assertEquals(info.precisions, ["f32", "bf16"]);
 });
