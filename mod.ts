@@ -21,6 +21,7 @@ export * from "./ffi/layer.ts";
 export { type Gpu, type LibraryInfo, libraryInfo, type PassedOver } from "./ffi/library.ts";
 export * from "./ffi/media.ts";
 export {
+  type Device,
   type ForwardOptions,
   type GrowOptions,
   Network,

@@ -56,11 +56,12 @@ export function withoutCuda(args: readonly string[]): { readonly rest: readonly 
   return { rest: args.filter((arg) => arg !== "--features=cuda"), cuda: args.includes("--features=cuda") };
 }
 
-if (import.meta.main) {
-  const { rest, cuda } = withoutCuda(Deno.args);
-  if (cuda) {
-    const { buildForGpus } = await import("./cuda_build.ts");
-    Deno.exit(await buildForGpus(rest));
-  }
-  Deno.exit(await build(rest));
+async function main(args: readonly string[]): Promise<number> {
+  const { rest, cuda } = withoutCuda(args);
+  if (!cuda) return await build(rest);
+  const { buildForGpus } = await import("./cuda_build.ts");
+  return await buildForGpus(rest);
 }
+
+// Not awaited here: cuda_build.ts waits for this module.
+if (import.meta.main) main(Deno.args).then((code) => Deno.exit(code));
