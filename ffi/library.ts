@@ -176,7 +176,9 @@ function openForGpus(path: string, plain: string): Library | PassedOver | undefi
   } catch (error) {
     if (!(error instanceof KinoraError)) throw error;
     // Without leave to read, a file that is not there looks like one that does not open.
-    return built === "unknown" ? undefined : { path, reason: error.message };
+    return built === "unknown"
+      ? undefined
+      : { path, reason: error.message.replace(`Cannot open the native library ${path}: `, "it does not open: ") };
   }
 }
 

@@ -161,7 +161,7 @@ console.log(path.split("/").at(-1), passedOver?.path.split("/").at(-1), passedOv
       const forGpus = `${release}/${CUDA_LIBRARY_FILE}`;
       await Deno.writeTextFile(forGpus, "not a library");
       const broken = await opened(...all);
-      assert(broken.startsWith(`${libraryFileName()} ${CUDA_LIBRARY_FILE} Cannot open the native library`), broken);
+      assert(broken.startsWith(`${libraryFileName()} ${CUDA_LIBRARY_FILE} it does not open: it needs NVIDIA`), broken);
       await Deno.utime(forGpus, 1, 1);
       assertStringIncludes(await opened(...all), "it is older than the library for the CPU");
       // Who may open only the one is not asked about the other.
