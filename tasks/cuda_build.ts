@@ -127,6 +127,20 @@ export async function deviceTests(toolkit: Toolkit, env: Readonly<Record<string,
   return { passed: rust.passed + networks.passed, failed: rust.failed + networks.failed };
 }
 
+/** Whether a GPU that is too old for the kernels is refused, and says so. */
+async function refusesAnOldGpu(folder: string, { home }: Toolkit): Promise<boolean> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", fileURLToPath(new URL("kinora.ts", import.meta.url)), "doctor", "--json"],
+    env: { KINORA_LIBRARY: CUDA_LIBRARY, KINORA_CUDA_CAPABILITY: "7", LD_LIBRARY_PATH: `${folder}:${home}/lib64` },
+    stdin: "null",
+    stderr: "null",
+  }).output();
+  const said = new TextDecoder().decode(stdout);
+  const refused = said.includes("compute capability 7.0, and 8.0 is needed");
+  if (!refused) console.error(`a GPU that is too old is not refused: ${said}`);
+  return refused;
+}
+
 /** Both on the host's device, and once more with a fault that each must notice. */
 async function onTheHost(toolkit: Toolkit): Promise<Counts> {
   const driver = await hostDriver(toolkit);
@@ -139,7 +153,11 @@ async function onTheHost(toolkit: Toolkit): Promise<Counts> {
     // What is refused, and what is only saved, has no grid.
     const noticed = faulty.failed >= whole.passed - 2;
     console.error(`a grid without its last block: ${faulty.failed} of ${whole.passed} notice`);
-    return { passed: whole.passed + Number(noticed), failed: whole.failed + Number(!noticed) };
+    const more = [noticed, await refusesAnOldGpu(folder, toolkit)];
+    return {
+      passed: whole.passed + more.filter((good) => good).length,
+      failed: whole.failed + more.filter((good) => !good).length,
+    };
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -4,7 +4,8 @@
 //! layers of a pseudo-3D network (spatial and temporal convolution, spatial and temporal attention) need no
 //! permutation: a kernel tap is a shift of rows, and the frames of a pixel are neighbours.
 //!
-//! Every op has its own forward and backward and never calls candle's convolution or attention.
+//! Every op has its own forward and backward and never calls candle's convolution or attention. With the feature `cuda` an
+//! op computes where its tensors are, on the processor or on a GPU.
 #![warn(missing_docs)]
 
 mod activation;

@@ -82,13 +82,14 @@ impl Kernels {
         }
     }
 
-    fn to_weight(&self, x: Address, dy: Address, parts: Address) -> (Launch, usize) {
+    fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
         match self {
-            Self::Frames(conv) => (conv.to_weight(x, dy, parts), conv.parts()),
-            Self::Pixels(conv) => (conv.to_weight(x, dy, parts), conv.parts()),
+            Self::Frames(conv) => conv.to_weight(x, dy, parts),
+            Self::Pixels(conv) => conv.to_weight(x, dy, parts),
         }
     }
 
+    /// How many parts the weight's gradient is summed in.
     fn parts(&self) -> usize {
         match self {
             Self::Frames(conv) => conv.parts(),
@@ -152,9 +153,8 @@ impl GatheredProduct {
             };
             let dw = if weight.track_op() {
                 let (parts, dw) = (Floats::new(device, kernels.parts() * count)?, Floats::new(device, count)?);
-                let (launch, number) = kernels.to_weight(from, dy, parts.at());
-                run(device, &launch)?;
-                run(device, &sum_parts(parts.at(), dw.at(), 1, number, count))?;
+                run(device, &kernels.to_weight(from, dy, parts.at()))?;
+                run(device, &sum_parts(parts.at(), dw.at(), 1, kernels.parts(), count))?;
                 Some(dw.tensor(weight.shape()))
             } else {
                 None
