@@ -18,9 +18,10 @@ export { NativeObject } from "./ffi/handle.ts";
 export * from "./ffi/inspect.ts";
 export type { JobOptions, JobProgress } from "./ffi/job.ts";
 export * from "./ffi/layer.ts";
-export { type LibraryInfo, libraryInfo } from "./ffi/library.ts";
+export { type Gpu, type LibraryInfo, libraryInfo, type PassedOver } from "./ffi/library.ts";
 export * from "./ffi/media.ts";
 export {
+  type Device,
   type ForwardOptions,
   type GrowOptions,
   Network,

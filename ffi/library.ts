@@ -14,8 +14,28 @@ import { callSync } from "./job.ts";
 export interface Library {
   /** Its file. */
   readonly path: string;
+  /** The library for NVIDIA's GPUs where it was not taken, and why. */
+  readonly passedOver?: PassedOver | undefined;
   /** Its functions. */
   readonly symbols: Deno.DynamicLibrary<typeof symbols>["symbols"];
+}
+
+/** A library that was not taken. */
+export interface PassedOver {
+  /** Its file. */
+  readonly path: string;
+  /** Why, in words. */
+  readonly reason: string;
+}
+
+/** A GPU that networks can run on. */
+export interface Gpu {
+  /** What its driver calls it. */
+  readonly name: string;
+  /** Its compute capability, for example `[9, 0]`. */
+  readonly capability: readonly [number, number];
+  /** Bytes of its memory. */
+  readonly memory: number;
 }
 
 /** What the native library is, and what this machine can do. */
@@ -34,6 +54,14 @@ export interface LibraryInfo {
   readonly fastBf16: boolean;
   /** Threads it computes on. */
   readonly threads: number;
+  /** Whether it was built for NVIDIA's GPUs. */
+  readonly cuda: boolean;
+  /** The GPU that `device: "cuda"` means; null where there is none. */
+  readonly gpu: Gpu | null;
+  /** Why there is none, in words. */
+  readonly noGpu?: string;
+  /** The library for NVIDIA's GPUs where there is one that was not taken. */
+  readonly passedOver?: PassedOver;
   /** Native objects that are alive, by kind, for example `{ tensor: 3 }`. */
   readonly handles: Readonly<Record<string, number>>;
   /** Bytes of the tensors that are alive. */
@@ -63,20 +91,37 @@ export function openLibrary(): Library {
  * Says what the native library is, and what this machine can do; opens the library if need be.
  *
  * The library is the file that the environment variable `KINORA_LIBRARY` names, if it may be read; else the one that
- * `deno task build` made; for a package that is not on disk, the published one.
+ * `deno task build` made; for a package that is not on disk, the published one. Where `deno task build --features cuda` made
+ * a library for NVIDIA's GPUs, which does all that the other does, that one is tried first; if it does not open, the other
+ * is taken.
  *
  * @throws {KinoraError} `library-not-found` when there is none, `abi-mismatch` when it is of another version,
  * `permission` when it may not be opened.
  */
 export async function libraryInfo(): Promise<LibraryInfo> {
-  const { path } = await library();
-  const { fast_bf16: fastBf16, tensor_bytes: tensorBytes, ...rest } = callSync<
-    Omit<LibraryInfo, "path" | "fastBf16" | "tensorBytes"> & {
+  const { path, passedOver } = await library();
+  const { fast_bf16: fastBf16, tensor_bytes: tensorBytes, no_gpu: noGpu, ...rest } = callSync<
+    Omit<LibraryInfo, "path" | "fastBf16" | "tensorBytes" | "noGpu" | "passedOver"> & {
       readonly fast_bf16: boolean;
       readonly tensor_bytes: number;
+      readonly no_gpu: string | null;
     }
   >({ verb: "info" });
-  return { path, ...rest, fastBf16, tensorBytes };
+  return {
+    path,
+    ...rest,
+    fastBf16,
+    tensorBytes,
+    ...noGpu === null ? {} : { noGpu },
+    ...passedOver === undefined ? {} : { passedOver },
+  };
+}
+
+/** Why there is no GPU to compute on, with what to do about it. */
+export function whyNoGpu({ cuda, noGpu, passedOver }: LibraryInfo): string {
+  if (passedOver !== undefined) return `${passedOver.path} was not taken: ${passedOver.reason}`;
+  if (!cuda) return 'the native library was built without it: run "deno task build --features cuda"';
+  return noGpu ?? "there is no GPU";
 }
 
 /** The name of the library's file on this system. */
@@ -91,6 +136,9 @@ export function libraryFileName(os: typeof Deno.build.os = Deno.build.os): strin
   }
 }
 
+/** The name of the file of the library for NVIDIA's GPUs, which is built on Linux only. */
+export const CUDA_LIBRARY_FILE = "libkinora_cuda.so";
+
 async function open(): Promise<Library> {
   const given = environment("KINORA_LIBRARY");
   // A bare name would be looked for in the system's folders.
@@ -98,12 +146,51 @@ async function open(): Promise<Library> {
     return openAt(/[/\\]/.test(given) ? given : `./${given}`, `the environment variable KINORA_LIBRARY names it`);
   }
   const here = new URL(`../native/target/release/${libraryFileName()}`, import.meta.url);
-  return here.protocol === "file:"
-    ? openAt(
-      fileURLToPath(here),
-      'run "deno task build" in the folder of the package (it needs Rust, https://rustup.rs)',
-    )
-    : openAt(await downloadLibrary(libraryFileName()), "it was fetched from the release");
+  if (here.protocol !== "file:") {
+    return openAt(await downloadLibrary(libraryFileName()), "it was fetched from the release");
+  }
+  const path = fileURLToPath(here);
+  const forGpus = openForGpus(fileURLToPath(new URL(CUDA_LIBRARY_FILE, here)), path);
+  if (forGpus !== undefined && "symbols" in forGpus) return forGpus;
+  const hint = 'run "deno task build" in the folder of the package (it needs Rust, https://rustup.rs)';
+  return { ...openAt(path, hint), passedOver: forGpus };
+}
+
+/**
+ * The library for NVIDIA's GPUs, or why it is not taken; nothing where it is not there or may not be opened. It needs
+ * NVIDIA's own libraries to open.
+ *
+ * @param path Where it would be.
+ * @param plain The library for the CPU.
+ */
+function openForGpus(path: string, plain: string): Library | PassedOver | undefined {
+  if (Deno.build.os !== "linux") return undefined;
+  if (Deno.permissions.querySync({ name: "ffi", path }).state !== "granted") return undefined;
+  const [built, plainBuilt] = [modified(path), modified(plain)];
+  if (built === "missing") return undefined;
+  if (typeof built === "number" && typeof plainBuilt === "number" && built < plainBuilt) {
+    return { path, reason: 'it is older than the library for the CPU: run "deno task build --features cuda" again' };
+  }
+  try {
+    return openAt(path, "it needs NVIDIA's libraries");
+  } catch (error) {
+    if (!(error instanceof KinoraError)) throw error;
+    // Without leave to read, a file that is not there looks like one that does not open.
+    return built === "unknown"
+      ? undefined
+      : { path, reason: error.message.replace(`Cannot open the native library ${path}: `, "it does not open: ") };
+  }
+}
+
+/** When a file was written. */
+function modified(path: string): number | "missing" | "unknown" {
+  if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return "unknown";
+  try {
+    return Deno.statSync(path).mtime?.getTime() ?? "unknown";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "missing";
+    throw error;
+  }
 }
 
 /** Reads a variable if that is allowed already; reading one without permission would ask the user. */

@@ -11,6 +11,9 @@ import { mapValues, Tensor } from "./tensor.ts";
 /** The arithmetic of a network: `f32` is the reference, `bf16` multiplies in bf16 and adds in f32. */
 export type Precision = "f32" | "bf16";
 
+/** What a network computes on: the processor, or the first NVIDIA GPU. */
+export type Device = "cpu" | "cuda";
+
 /** The type that weights have on disk. */
 export type WeightType = "f16" | "f32" | "bf16";
 
@@ -34,6 +37,13 @@ export interface NetworkOptions extends JobOptions {
    * @default {"f32"}
    */
   readonly precision?: Precision | undefined;
+  /**
+   * What it computes on. Inputs and outputs are in main memory all the same, so that everything else works as before. A
+   * trainable network is on the CPU.
+   *
+   * @default {"cpu"}
+   */
+  readonly device?: Device | undefined;
 }
 
 /** How new weights are made. */
@@ -84,6 +94,8 @@ export class Network extends NativeObject {
   readonly parameters: number;
   /** The arithmetic unless asked otherwise. */
   readonly precision: Precision;
+  /** What it computes on. */
+  readonly device: Device;
   /** Names of the weights that {@linkcode Network.grow} made new. */
   readonly initialised: readonly string[];
 
@@ -98,6 +110,7 @@ export class Network extends NativeObject {
     this.config = reply.config;
     this.parameters = reply.parameters;
     this.precision = options.precision ?? "f32";
+    this.device = options.device ?? "cpu";
     this.initialised = reply.initialised ?? [];
   }
 
@@ -106,11 +119,14 @@ export class Network extends NativeObject {
    *
    * @param config The configuration.
    * @param options The seed.
-   * @throws {KinoraError} `refused` when the configuration is not accepted.
+   * @throws {KinoraError} `refused` when the configuration is not accepted, `unsupported` when there is no such device.
    */
   static async create(config: NetworkConfig, options: NewNetworkOptions): Promise<Network> {
-    const { seed, trainable } = options;
-    return new Network(await runJob({ verb: "network.create", config, seed, trainable }, job(options)), options);
+    const { seed, trainable, device } = options;
+    return new Network(
+      await runJob({ verb: "network.create", config, seed, trainable, device }, job(options)),
+      options,
+    );
   }
 
   /**
@@ -119,12 +135,12 @@ export class Network extends NativeObject {
    * @param folder The folder with `config.json` and `diffusion_pytorch_model.safetensors`.
    * @param options How.
    * @throws {KinoraError} `not-found` or `bad-file` when a file is missing or damaged, `permission` when it may not be
-   * read.
+   * read, `unsupported` when there is no such device.
    */
   static async load(folder: string, options: NetworkOptions = {}): Promise<Network> {
     checkMayRead(...files(folder));
-    const { trainable } = options;
-    return new Network(await runJob({ verb: "network.load", folder, trainable }, job(options)), options);
+    const { trainable, device } = options;
+    return new Network(await runJob({ verb: "network.load", folder, trainable, device }, job(options)), options);
   }
 
   /**
@@ -139,8 +155,8 @@ export class Network extends NativeObject {
    */
   static async grow(folder: string, config: NetworkConfig, options: GrowOptions): Promise<Network> {
     checkMayRead(...files(folder));
-    const { seed, trainable, fresh } = options;
-    const request = { verb: "network.grow", folder, config, seed, trainable, fresh };
+    const { seed, trainable, fresh, device } = options;
+    const request = { verb: "network.grow", folder, config, seed, trainable, fresh, device };
     return new Network(await runJob(request, job(options)), options);
   }
 

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console
 /**
- * Builds the native library; arguments are passed on to cargo.
+ * Builds the native library; arguments are passed on to cargo. `--features cuda` builds the one for NVIDIA's GPUs besides.
  *
  * @module
  */
@@ -49,4 +49,19 @@ Then run the command again.`);
   return (await cargo.spawn().status).code;
 }
 
-if (import.meta.main) Deno.exit(await build(Deno.args));
+/** Arguments without `--features cuda`, and whether it was among them. */
+export function withoutCuda(args: readonly string[]): { readonly rest: readonly string[]; readonly cuda: boolean } {
+  const at = args.indexOf("--features");
+  if (at >= 0 && args[at + 1] === "cuda") return { rest: args.toSpliced(at, 2), cuda: true };
+  return { rest: args.filter((arg) => arg !== "--features=cuda"), cuda: args.includes("--features=cuda") };
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const { rest, cuda } = withoutCuda(args);
+  if (!cuda) return await build(rest);
+  const { buildForGpus } = await import("./cuda_build.ts");
+  return await buildForGpus(rest);
+}
+
+// Not awaited here: cuda_build.ts waits for this module.
+if (import.meta.main) main(Deno.args).then((code) => Deno.exit(code));

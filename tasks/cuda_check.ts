@@ -136,7 +136,8 @@ async function compile(
   file: string,
   architecture: string,
 ): Promise<{ log: string } | { problem: string }> {
-  const sources = await Promise.all([file, "common.cuh"].map((name) => Deno.readTextFile(`${FOLDER}/${name}`)));
+  const names = [file, ...await files(".cuh")];
+  const sources = await Promise.all(names.map((name) => Deno.readTextFile(`${FOLDER}/${name}`)));
   const inputs = [toolkit.home, architecture, ...NVCC, ...sources];
   const made = await cached(`ptxas-${file}-${architecture}`, inputs, async (path) => {
     const cubin = await Deno.makeTempFile({ suffix: ".cubin" });
@@ -203,7 +204,11 @@ async function hostProgram(
 ): Promise<string | undefined> {
   const all = ["-std=c++17", "-DKINORA_HOST_SHIM", "-isystem", `${toolkit.home}/include`, "-Wall", "-Werror"];
   all.push("-Wno-unknown-pragmas", "-g1", "-O1", "-ffp-contract=off", ...flags);
-  const names = [...await files(".cu"), "common.cuh", ...(await files(".h", "check")).map((file) => `check/${file}`)];
+  const names = [
+    ...await files(".cu"),
+    ...await files(".cuh"),
+    ...(await files(".h", "check")).map((file) => `check/${file}`),
+  ];
   const texts = await Promise.all([source, ...names].map((file) => Deno.readTextFile(`${FOLDER}/${file}`)));
   const made = await cached(name, [...all, generated, ...texts], async (path) => {
     const { code, out } = await run("g++", [...all, source, "-o", path]);
@@ -236,14 +241,23 @@ async function host(toolkit: Toolkit): Promise<void> {
   }
 }
 
-/** The Rust launches, on a libcuda whose device is this machine's processor. */
-async function launches(toolkit: Toolkit): Promise<void> {
+/**
+ * A libcuda whose device is this machine's processor.
+ *
+ * @returns Its file, or nothing where it does not compile, which is counted as a failure.
+ */
+export async function hostDriver(toolkit: Toolkit): Promise<string | undefined> {
   const { kernels }: Limits = JSON.parse(await Deno.readTextFile(LIMITS));
   const list = Object.keys(kernels).map((name) => `KERNEL(${name})\n`).join("");
   await Deno.mkdir(`${CACHE}/names`, { recursive: true });
   await Deno.writeTextFile(`${CACHE}/names/kernel_names.h`, list);
   const flags = ["-shared", "-fPIC", `-I${CACHE}/names`];
-  const driver = await hostProgram(toolkit, "check/host_libcuda.cpp", "libcuda", flags, list);
+  return await hostProgram(toolkit, "check/host_libcuda.cpp", "libcuda", flags, list);
+}
+
+/** The Rust launches, on a libcuda whose device is this machine's processor. */
+async function launches(toolkit: Toolkit): Promise<void> {
+  const driver = await hostDriver(toolkit);
   if (driver === undefined) return;
   const test = async (env: Readonly<Record<string, string>>): Promise<{ good: number; bad: number; out: string }> => {
     const args = ["test", "--release", "--package", "kinora-cuda", "--test", "launches", "--", "--ignored"];

@@ -4,6 +4,9 @@
  *
  * With arguments only `deno test` is run, with them: `deno task test tests/cli --filter help`.
  *
+ * With `--gpu` alone, what runs on an NVIDIA GPU is compared with the CPU, and nothing else is run; without a GPU it says why
+ * it does not.
+ *
  * The CUDA kernels are checked too where NVIDIA's compiler is there already (`deno task cuda:check` fetches it), and in any
  * case with `KINORA_REQUIRE_ALL`.
  *
@@ -66,7 +69,12 @@ async function tests(program: string, args: readonly string[], cwd: string, coun
 }
 
 const counts: Counts = { passed: 0, failed: 0 };
-if (await build() !== 0) {
+if (Deno.args.length === 1 && Deno.args[0] === "--gpu") {
+  const { testOnGpu } = await import("./cuda_gpu.ts");
+  const found = await testOnGpu();
+  if (found === undefined) Deno.exit(0);
+  Object.assign(counts, found);
+} else if (await build() !== 0) {
   counts.failed++;
 } else {
   const root = fileURLToPath(new URL("..", import.meta.url));

@@ -5,8 +5,8 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import type { Fit } from "../../ffi/media.ts";
-import { type LibraryInfo, libraryInfo } from "../../ffi/library.ts";
-import type { Precision } from "../../ffi/network.ts";
+import { type LibraryInfo, libraryInfo, whyNoGpu } from "../../ffi/library.ts";
+import type { Device, Precision } from "../../ffi/network.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
 import type { Manifest, StageManifest } from "../manifest.ts";
 import { VERSION } from "../version.ts";
@@ -39,11 +39,17 @@ const MOST_NAMED = 5;
 /** How a cascade is loaded. */
 export interface CascadeOptions {
   /**
-   * The arithmetic: `f32` is the reference; `auto` is `bf16` where the machine makes that fast, else `f32`.
+   * The arithmetic: `f32` is the reference; `auto` is `bf16` where the device makes that fast, else `f32`.
    *
    * @default {"auto"}
    */
   readonly precision?: Precision | "auto";
+  /**
+   * What networks compute on: `cuda` is the first NVIDIA GPU, with a library that was built for it.
+   *
+   * @default {"cpu"}
+   */
+  readonly device?: Device;
 }
 
 /** What can be asked of a cascade. */
@@ -106,16 +112,23 @@ export class Cascade implements Disposable {
   readonly index: ModelIndex;
   /** The arithmetic. */
   readonly precision: Precision;
+  /** What networks compute on. */
+  readonly device: Device;
   readonly #library: LibraryInfo;
   readonly #stages = new Map<keyof StageClasses, Promise<Disposable>>();
   readonly #hashes = new Map<string, Promise<string>>();
   #words: Promise<KnownWords> | undefined;
   #disposed = false;
 
-  private constructor(index: ModelIndex, library: LibraryInfo, precision: Precision) {
+  private constructor(
+    index: ModelIndex,
+    library: LibraryInfo,
+    { precision, device }: { readonly precision: Precision; readonly device: Device },
+  ) {
     this.index = index;
     this.#library = library;
     this.precision = precision;
+    this.device = device;
   }
 
   /**
@@ -123,16 +136,27 @@ export class Cascade implements Disposable {
    *
    * @param folder The folder with `model_index.json`.
    * @param options How.
-   * @throws {KinoraError} `not-found` when there is no model, `bad-file` when its index is wrong.
+   * @throws {KinoraError} `not-found` when there is no model, `bad-file` when its index is wrong, `unsupported` when there is
+   * no such device.
    */
   static async load(folder: string, options: CascadeOptions = {}): Promise<Cascade> {
-    const { precision = "auto" } = options;
+    const { precision = "auto", device = "cpu" } = options;
     if (!["auto", "f32", "bf16"].includes(precision)) {
       throw new KinoraError("refused", `precision must be "auto", "f32" or "bf16", not "${precision}"`);
     }
+    if (!["cpu", "cuda"].includes(device)) {
+      throw new KinoraError("refused", `device must be "cpu" or "cuda", not "${device}"`);
+    }
     const index = await readModelIndex(folder);
     const library = await libraryInfo();
-    return new Cascade(index, library, precision === "auto" ? library.fastBf16 ? "bf16" : "f32" : precision);
+    if (device === "cuda" && library.gpu === null) {
+      throw new KinoraError("unsupported", `device cannot be "cuda": ${whyNoGpu(library)}`);
+    }
+    const fastBf16 = device === "cuda" || library.fastBf16;
+    return new Cascade(index, library, {
+      precision: precision === "auto" ? fastBf16 ? "bf16" : "f32" : precision,
+      device,
+    });
   }
 
   /**
@@ -156,7 +180,7 @@ export class Cascade implements Disposable {
     if (this.#disposed) throw new KinoraError("disposed", "The cascade is disposed");
     let stage = this.#stages.get(name);
     if (stage === undefined) {
-      stage = loadStage(this.index, name, this.precision);
+      stage = loadStage(this.index, name, { precision: this.precision, device: this.device });
       this.#stages.set(name, stage);
       stage.catch(() => this.#stages.delete(name));
     }
@@ -334,7 +358,7 @@ export class Cascade implements Disposable {
     return {
       format: "kinora-manifest-1",
       versions: { kinora: VERSION, native: this.#library.version, deno: Deno.version.deno },
-      arithmetic: { precision: this.precision, isa: this.#library.isa },
+      arithmetic: { precision: this.precision, isa: this.#isa() },
       model: this.index.name,
       ...parts,
       skip: names.includes("interpolation") ? plan.skip : 1,
@@ -353,6 +377,12 @@ export class Cascade implements Disposable {
   /** Frees all networks. */
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** What decides the last bits. */
+  #isa(): string {
+    const { isa, gpu } = this.#library;
+    return this.device === "cuda" && gpu !== null ? `${isa}, sm_${gpu.capability.join("")}` : isa;
   }
 
   #sampling(plan: RunPlan, name: StageName): NonNullable<StageManifest["sampling"]> {

@@ -4,7 +4,7 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
-import { Network, type NetworkInputs, type Precision } from "../../ffi/network.ts";
+import { type Device, Network, type NetworkInputs, type Precision } from "../../ffi/network.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
 import { dynamicThreshold } from "../diffusion/dynamic_threshold.ts";
 import { noiseSchedule } from "../diffusion/noise_schedule.ts";
@@ -21,6 +21,12 @@ export interface StageLoadOptions {
    * @default {"f32"}
    */
   readonly precision?: Precision;
+  /**
+   * What it computes on.
+   *
+   * @default {"cpu"}
+   */
+  readonly device?: Device;
   /** Stops the loading. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -142,9 +148,10 @@ export function loadNetwork(
   settings: { readonly folder: string },
   options: StageLoadOptions = {},
 ): Promise<Network> {
-  const { precision, signal } = options;
+  const { precision, device, signal } = options;
   return Network.load(`${model}/${settings.folder}`, {
     ...precision === undefined ? {} : { precision },
+    ...device === undefined ? {} : { device },
     ...signal === undefined ? {} : { signal },
   });
 }

@@ -3,11 +3,11 @@
  *
  * @module
  */
-import type { Precision } from "../../ffi/network.ts";
 import { Decoder } from "./decoder.ts";
 import { ImageTower } from "./image_tower.ts";
 import { Interpolation } from "./interpolation.ts";
 import { type ModelIndex, stageSettings } from "./model_index.ts";
+import type { StageLoadOptions } from "./network_stage.ts";
 import { Prior } from "./prior.ts";
 import { SuperResolution } from "./super_resolution.ts";
 import { TextTower } from "./text.ts";
@@ -35,12 +35,15 @@ export interface StageClasses {
  *
  * @param index The model.
  * @param name Which.
- * @param precision The arithmetic.
+ * @param options The arithmetic, and what computes.
  * @throws {KinoraError} `not-found` when the model does not have it, `bad-file` when its files are damaged.
  */
-export function loadStage(index: ModelIndex, name: keyof StageClasses, precision: Precision): Promise<Disposable> {
+export function loadStage(
+  index: ModelIndex,
+  name: keyof StageClasses,
+  options: StageLoadOptions,
+): Promise<Disposable> {
   const { folder } = index;
-  const options = { precision };
   switch (name) {
     case "text":
       return TextTower.load(folder, stageSettings(index, name), options);

@@ -5,6 +5,7 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import type { Fit } from "../../ffi/media.ts";
+import type { Device } from "../../ffi/network.ts";
 import { type Application, PreparedApplication } from "../cascade/applications.ts";
 import { openMedia } from "../media/open_media.ts";
 import { placeBack } from "../media/place_back.ts";
@@ -20,6 +21,8 @@ export interface ApplyValues {
   readonly out: string | undefined;
   /** The model's folder. */
   readonly model: string | undefined;
+  /** What computes. */
+  readonly device: Device | undefined;
   /** Whether one JSON object is printed. */
   readonly json: boolean;
   /** Whether the video gets the size and aspect of what was given first. */

@@ -73,7 +73,7 @@ export const command: Command = {
       cores: navigator.hardwareConcurrency,
       memory: await memory(),
       jupyter: await jupyterKernelInstalled() ?? null,
-      device: await deviceReport(),
+      device: await deviceReport("problem" in library ? undefined : library),
       library,
       model,
     };

@@ -68,6 +68,11 @@ export const SAMPLING_OPTIONS = {
 /** Which model, and what is printed. */
 export const MODEL_OPTIONS = {
   model: { type: "text", value: "DIR", help: "folder of another model" },
+  device: {
+    type: "choice",
+    choices: ["cpu", "cuda"],
+    help: "what computes: cuda is the first NVIDIA GPU; default cpu",
+  },
   json: { type: "flag", help: "print one JSON object" },
 } as const satisfies Options;
 
@@ -97,7 +102,7 @@ export type LibraryOptions<Values> = {
 };
 
 /** Options that only concern the command line. */
-const OWN = ["out", "model", "json", "prompts", "grid", "by", "place-back"];
+const OWN = ["out", "model", "device", "json", "prompts", "grid", "by", "place-back"];
 
 /**
  * What options ask of the library, by the library's names: those that were not given, and those that only concern the
@@ -116,8 +121,10 @@ export function libraryOptions<Values extends object>(values: Values): LibraryOp
 /**
  * Opens the model that the options name.
  *
- * @throws {KinoraError} `not-found` or `bad-file` when it is not there or not a cascade.
+ * @throws {KinoraError} `not-found` or `bad-file` when it is not there or not a cascade, `unsupported` when there is no
+ * such device.
  */
 export function openCascade(values: OptionValues<typeof MODEL_OPTIONS>): Promise<Cascade> {
-  return loadCascade(values.model === undefined ? {} : { model: values.model });
+  const { model, device } = values;
+  return loadCascade({ ...model === undefined ? {} : { model }, ...device === undefined ? {} : { device } });
 }

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { libraryInfo } from "../../ffi/library.ts";
+import { libraryInfo, whyNoGpu } from "../../ffi/library.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import { Video } from "../../lib/video.ts";
 import { REAL, withTinyModel } from "../cascade/tiny_model.ts";
 import { runCli } from "./cli_run.ts";
 
-await libraryInfo();
+const info = await libraryInfo();
 
 Deno.test("every choice of generate reaches the library by its name there", () =>
   withTinyModel(async (model) => {
@@ -91,3 +91,18 @@ Deno.test("choices of generate that do not go together are refused in one line",
       assertStringIncludes(notes[0] ?? "", message);
     }
   }, REAL));
+
+Deno.test({
+  name: "a device that is not there is refused before anything is loaded",
+  ignore: info.gpu !== null,
+  fn: () =>
+    withTinyModel(async (model) => {
+      const place = ["--model", model, "--out", `${model}/../a.gif`, "--json"];
+      const asked = await run("generate", "a butterfly", "--device", "cuda", ...place);
+      assertEquals([asked.code, asked.out], [1, ""]);
+      assertStringIncludes(asked.notes.join(), `device cannot be "cuda": ${whyNoGpu(info)}`);
+      const unknown = await run("generate", "a butterfly", "--device", "gpu", ...place);
+      assertEquals([unknown.code, unknown.out], [2, ""]);
+      assertStringIncludes(unknown.notes.join(), "--device must be cpu or cuda");
+    }),
+});

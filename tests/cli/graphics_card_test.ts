@@ -1,4 +1,5 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import type { LibraryInfo } from "../../ffi/library.ts";
 import { deviceReport, driverVersion } from "../../lib/cli/graphics_card.ts";
 
 const CLOSED =
@@ -11,14 +12,44 @@ Deno.test("the driver's version is read from either kind of module", () => {
   assertEquals(driverVersion("something else 1.2.3\n"), null);
 });
 
+const PLAIN: LibraryInfo = {
+  path: "/k/libkinora.so",
+  version: "0.1.0",
+  abi: 1,
+  isa: "avx2",
+  precisions: ["f32", "bf16"],
+  fastBf16: false,
+  threads: 2,
+  cuda: false,
+  gpu: null,
+  noGpu: "this native library was built without CUDA",
+  handles: {},
+  tensorBytes: 0,
+};
+const none = (): Promise<string> => Promise.reject(new Deno.errors.NotFound());
+
 Deno.test("the report says what was found, what was chosen and why", async () => {
-  const found = await deviceReport(() => Promise.resolve(CLOSED));
-  assertEquals([found.chosen, found.nvidiaDriver], ["cpu", "580.65.06"]);
+  const found = await deviceReport(PLAIN, () => Promise.resolve(CLOSED));
+  assertEquals([found.chosen, found.usable, found.nvidiaDriver], ["cpu", ["cpu"], "580.65.06"]);
   assertStringIncludes(found.reason, "580.65.06");
-  const none = await deviceReport(() => Promise.reject(new Deno.errors.NotFound()));
-  assertEquals([none.chosen, none.nvidiaDriver], ["cpu", null]);
-  assertStringIncludes(none.reason, "no NVIDIA driver");
-  const hidden = await deviceReport(() => Promise.reject(new Deno.errors.NotCapable()));
+  assertStringIncludes(found.reason, "deno task build --features cuda");
+  const without = await deviceReport(undefined, none);
+  assertEquals([without.chosen, without.usable, without.nvidiaDriver], ["cpu", ["cpu"], null]);
+  assertStringIncludes(without.reason, "no NVIDIA driver was found; there is no native library");
+  const hidden = await deviceReport(PLAIN, () => Promise.reject(new Deno.errors.NotCapable()));
   assertStringIncludes(hidden.reason, "may not be looked for");
-  await assertRejects(() => deviceReport(() => Promise.reject(new TypeError("other"))), TypeError);
+  await assertRejects(() => deviceReport(PLAIN, () => Promise.reject(new TypeError("other"))), TypeError);
+});
+
+Deno.test("the report names the GPU, or why the library for it is not used", async () => {
+  const { noGpu: _, ...rest } = PLAIN;
+  const gpu = { name: "NVIDIA H100", capability: [9, 0], memory: 80 * 2 ** 30 } as const;
+  const used = await deviceReport({ ...rest, cuda: true, gpu }, () => Promise.resolve(OPEN));
+  assertEquals(used.usable, ["cpu", "cuda"]);
+  assertStringIncludes(used.reason, "--device cuda computes on NVIDIA H100 (compute capability 9.0, 80 GiB)");
+  const passedOver = { path: "/k/libkinora_cuda.so", reason: "it does not open" };
+  const over = await deviceReport({ ...PLAIN, passedOver }, none);
+  assertStringIncludes(over.reason, "/k/libkinora_cuda.so was not taken: it does not open");
+  const broken = await deviceReport({ ...PLAIN, cuda: true, noGpu: "NVIDIA's driver opens no GPU (no device)" }, none);
+  assertStringIncludes(broken.reason, "no GPU is used: NVIDIA's driver opens no GPU (no device)");
 });

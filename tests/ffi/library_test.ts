@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { fileURLToPath } from "node:url";
 import { downloadLibrary } from "../../ffi/download.ts";
 import { KinoraError } from "../../ffi/errors.ts";
-import { libraryFileName, libraryInfo } from "../../ffi/library.ts";
+import { CUDA_LIBRARY_FILE, libraryFileName, libraryInfo } from "../../ffi/library.ts";
 import { VERSION } from "../../lib/version.ts";
 
 const { path: LIBRARY } = await libraryInfo();
@@ -48,7 +48,9 @@ try { ${code}; console.log("done"); } catch (error) { console.log(error.code, er
 Deno.test("libraryInfo() says what the library is", async () => {
   const info = await libraryInfo();
   assertEquals([info.version, info.abi], [VERSION, 1]);
-  assert(info.path.endsWith(libraryFileName()) || Deno.env.get("KINORA_LIBRARY") === info.path);
+  const names = [libraryFileName(), CUDA_LIBRARY_FILE];
+  assert(names.some((name) => info.path.endsWith(name)) || Deno.env.get("KINORA_LIBRARY") === info.path);
+  assertEquals(info.gpu === null, info.noGpu !== undefined);
   assert(info.threads >= 1 && info.isa !== "" && typeof info.fastBf16 === "boolean" && info.tensorBytes >= 0);
   assertEquals(info.precisions, ["f32", "bf16"]);
 });
@@ -129,6 +131,49 @@ Deno.test("a library that is missing, damaged or foreign is an error that says w
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test({
+  name: "a library for GPUs that does not open, or is older, is passed over and never in the way",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const release = `${folder}/native/target/release`;
+      await Deno.mkdir(release, { recursive: true });
+      for (const part of ["ffi", "lib"]) {
+        await copyFolder(new URL(`../../${part}`, import.meta.url), `${folder}/${part}`);
+      }
+      for (const file of ["mod.ts", "deno.json"]) {
+        await Deno.copyFile(new URL(`../../${file}`, import.meta.url), `${folder}/${file}`);
+      }
+      await Deno.copyFile(LIBRARY, `${release}/${libraryFileName()}`);
+      const code = `import { libraryInfo } from "${new URL(`file://${folder}/mod.ts`).href}";
+const { path, passedOver } = await libraryInfo();
+console.log(path.split("/").at(-1), passedOver?.path.split("/").at(-1), passedOver?.reason)`;
+      const opened = async (...flags: string[]): Promise<string> => {
+        const { out, error } = await script(code, flags);
+        assertEquals(error, "");
+        return out;
+      };
+      const all = [`--allow-ffi=${folder}`, `--allow-read=${folder}`];
+      assertEquals(await opened(...all), `${libraryFileName()} undefined undefined\n`);
+      const forGpus = `${release}/${CUDA_LIBRARY_FILE}`;
+      await Deno.writeTextFile(forGpus, "not a library");
+      const broken = await opened(...all);
+      assert(broken.startsWith(`${libraryFileName()} ${CUDA_LIBRARY_FILE} it does not open: it needs NVIDIA`), broken);
+      await Deno.utime(forGpus, 1, 1);
+      assertStringIncludes(await opened(...all), "it is older than the library for the CPU");
+      // Who may open only the one is not asked about the other.
+      const one = `--allow-ffi=${release}/${libraryFileName()}`;
+      assertEquals(await opened(one), `${libraryFileName()} undefined undefined\n`);
+      // One that opens is taken.
+      await Deno.copyFile(LIBRARY, forGpus);
+      assertEquals(await opened(...all), `${CUDA_LIBRARY_FILE} undefined undefined\n`);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  },
 });
 
 async function copyFolder(from: URL, to: string): Promise<void> {

@@ -91,13 +91,7 @@ impl Convolution {
 
     /// A weight (outputs, inputs, taps) in f32 as the convolution reads it, or `turned` as its gradient does.
     pub fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
-        Launch::new(
-            format!("pack_weight_{}", self.element.operand()),
-            [(self.outputs * self.inputs * self.taps).div_ceil(256), 1, 1],
-            256,
-            0,
-            arguments![weight, packed, self.outputs, self.inputs, self.taps, turned],
-        )
+        pack(self.element, [weight, packed], [self.outputs, self.inputs, self.taps], turned)
     }
 
     /// How many parts the gradients of weight and bias are summed in.
@@ -122,6 +116,22 @@ impl Convolution {
     pub fn to_bias(&self, dy: Address, parts: Address) -> Launch {
         column_sums(self.element, dy, parts, self.rows, self.outputs, ROWS_PER_PART)
     }
+}
+
+/// (outputs, inputs, taps) in f32 to (taps, outputs, inputs), or `turned`.
+pub(crate) fn pack(
+    element: Element,
+    [weight, packed]: [Address; 2],
+    [outputs, inputs, taps]: [usize; 3],
+    turned: bool,
+) -> Launch {
+    Launch::new(
+        format!("pack_weight_{}", element.operand()),
+        [(outputs * inputs * taps).div_ceil(256), 1, 1],
+        256,
+        0,
+        arguments![weight, packed, outputs, inputs, taps, turned],
+    )
 }
 
 /// The sums of the columns of (rows, columns), in parts of `rows_per_part` rows: (parts, columns) f32.

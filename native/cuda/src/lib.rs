@@ -6,14 +6,22 @@
 
 mod attention;
 mod convolution;
+mod elementwise;
 mod frames;
 mod launch;
+#[cfg(feature = "ptx")]
+mod modules;
 mod norm;
 mod resample;
+mod spatial_convolution;
 
 pub use attention::{Attention, AttentionTensors};
 pub use convolution::{Convolution, ConvolutionTensors, Fused, column_sums, sum_parts};
+pub use elementwise::{activation, activation_backward, add, concatenate, geglu, geglu_backward};
 pub use frames::{Combine, MaskedFrames, normal_noise};
 pub use launch::{Address, Argument, Element, Launch};
+#[cfg(feature = "ptx")]
+pub use modules::module_of;
 pub use norm::{GroupNorm, RowNorm};
 pub use resample::{gather2, patchify, resize_axis, spread2};
+pub use spatial_convolution::SpatialConvolution;

@@ -126,6 +126,87 @@ fn convolutions() {
 
 #[test]
 #[ignore = "needs KINORA_CUDA_DRIVER"]
+fn spatial_convolutions() {
+    let run = |launch: Launch| Driver::get().run(&launch);
+    let mut r = Random(7);
+    let ragged = [(5, 4, 3, 12, 70, 3, 1), (7, 6, 2, 10, 5, 3, 2), (6, 3, 2, 9, 7, 5, 1)];
+    // The processor's operation keeps narrow layers and small pictures in f32.
+    let wide = [(5, 4, 3, 52, 70, 3, 1), (8, 9, 2, 64, 48, 3, 2)];
+    for (precision, element, tolerance, cases) in
+        [(Precision::F32, Element::F32, 1e-5, &ragged[..]), (Precision::Bf16, Element::F32Bf16, 5e-5, &wide[..])]
+    {
+        for &(height, width, images, inputs, outputs, side, stride) in cases {
+            let (x, w) = (r.var(&[height, width, images, inputs]), r.var(&[outputs, inputs, side, side]));
+            let b = r.var(&[outputs]);
+            let weight = Weight::fixed(w.as_tensor().clone());
+            let op = || {
+                let conv = || cpu::conv2d(x.as_tensor(), &weight, Some(b.as_tensor()), stride, side / 2);
+                with_precision(precision, conv)
+            };
+            let (y, dy, grads) = on_cpu(&[&x, &w, &b], op, &mut r);
+
+            let (kernel, padding) = ((side, side), (side / 2, side / 2));
+            let conv = SpatialConvolution { element, height, width, images, inputs, outputs, kernel, stride, padding };
+            assert_eq!(conv.output_rows() * outputs, y.len());
+            let (gx, gw, gb, gdy) = (buffer(&x), buffer(&w), buffer(&b), Buffer::of(&dy));
+            let count = inputs * outputs * side * side;
+            // A packed weight of bf16 takes half of this.
+            let (packed, turned) = (Buffer::new(count), Buffer::new(count));
+            let (gy, dx) = (Buffer::new(y.len()), Buffer::new(x.elem_count()));
+            run(conv.pack_weight(gw.at(), packed.at(), false));
+            run(conv.pack_weight(gw.at(), turned.at(), true));
+            run(conv.forward(gx.at(), packed.at(), gb.at(), gy.at()));
+            close("y", &gy, &y, tolerance);
+            run(conv.to_input(gdy.at(), turned.at(), dx.at()));
+            close("dx", &dx, &grads[0], tolerance);
+            let (parts, dw) = (Buffer::new(conv.parts() * count), Buffer::new(count));
+            run(conv.to_weight(gx.at(), gdy.at(), parts.at()));
+            run(sum_parts(parts.at(), dw.at(), 1, conv.parts(), count));
+            close("dw", &dw, &grads[1], tolerance);
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs KINORA_CUDA_DRIVER"]
+fn elementwise() {
+    let run = |launch: Launch| Driver::get().run(&launch);
+    let mut r = Random(8);
+    let (rows, channels) = (13, 42);
+    let x = r.var(&[rows, 2 * channels]);
+    let gx = buffer(&x);
+    let count = x.elem_count();
+    type Op = fn(&Tensor) -> Result<Tensor>;
+    for (what, op) in [(Fused::Silu, cpu::silu as Op), (Fused::Gelu, cpu::gelu as Op)] {
+        let (y, dy, grads) = on_cpu(&[&x], || op(x.as_tensor()), &mut r);
+        let (gdy, gy, dx) = (Buffer::of(&dy), Buffer::new(count), Buffer::new(count));
+        run(activation(Element::F32, gx.at(), gy.at(), count, what));
+        close("y", &gy, &y, 1e-5);
+        run(activation_backward(Element::F32, [gx.at(), gdy.at(), dx.at()], count, what));
+        close("dx", &dx, &grads[0], 1e-5);
+    }
+    let (y, dy, grads) = on_cpu(&[&x], || cpu::geglu(x.as_tensor()), &mut r);
+    let (gdy, gy, dx) = (Buffer::of(&dy), Buffer::new(y.len()), Buffer::new(count));
+    run(geglu(Element::F32, gx.at(), gy.at(), rows, channels));
+    close("geglu", &gy, &y, 1e-5);
+    run(geglu_backward(Element::F32, [gx.at(), gdy.at(), dx.at()], rows, channels));
+    close("geglu's gradient", &dx, &grads[0], 1e-5);
+
+    let (a, b) = (r.var(&[rows, 20]), r.var(&[rows, 31]));
+    let (ga, gb, both) = (buffer(&a), buffer(&b), Buffer::new(rows * 51));
+    run(concatenate(Element::F32, [ga.at(), gb.at(), both.at()], rows, [20, 31], false));
+    same("side by side", &both, &values(&cpu::concatenate(a.as_tensor(), b.as_tensor()).unwrap()));
+    let (left, right) = (Buffer::new(rows * 20), Buffer::new(rows * 31));
+    run(concatenate(Element::F32, [left.at(), right.at(), both.at()], rows, [20, 31], true));
+    same("the left side", &left, &values(a.as_tensor()));
+    same("the right side", &right, &values(b.as_tensor()));
+    let sum = Buffer::new(count);
+    run(add(Element::F32, [gx.at(), gx.at(), sum.at()], count));
+    same("a sum", &sum, &values(&cpu::add(x.as_tensor(), x.as_tensor()).unwrap()));
+}
+
+#[test]
+#[ignore = "needs KINORA_CUDA_DRIVER"]
 fn attentions() {
     let run = |launch: Launch| Driver::get().run(&launch);
     let mut r = Random(2);

@@ -1,5 +1,8 @@
 //! SiLU, GELU and GEGLU.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::simd::{erf, exp, sigmoid, vectorised};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -140,7 +143,16 @@ impl CustomOp1 for Activation {
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &candle_core::CudaStorage, layout: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward(x, layout)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.gpu_backward(x, grad);
+        }
         let dx = with_values(x, |x| {
             with_values(grad, |dy| {
                 let mut dx = uninitialised(x.len());

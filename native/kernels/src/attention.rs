@@ -2,6 +2,9 @@
 //!
 //! Queries are taken in tiles, so no more than a tile of scores exists at a time.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::simd::{exp, vectorised};
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -96,6 +99,8 @@ pub fn attention(
         has_bias: bias.is_some(),
         causal: options.causal,
         key_mask,
+        #[cfg(feature = "cuda")]
+        lse: std::sync::OnceLock::new(),
     };
     let qkv = qkv.contiguous()?;
     // The op takes three arguments; an absent one is stood in for by qkv and not read.
@@ -116,6 +121,9 @@ struct Attention {
     has_bias: bool,
     causal: bool,
     key_mask: Option<Vec<f32>>,
+    /// Of a forward pass on a GPU: the logarithm of each query's sum of exponentials, (sequences, heads, tokens).
+    #[cfg(feature = "cuda")]
+    lse: std::sync::OnceLock<crate::gpu::Floats>,
 }
 
 /// Rounds up to whole vectors.
@@ -373,14 +381,31 @@ impl CustomOp3 for Attention {
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        la: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+        c: &candle_core::CudaStorage,
+        lc: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward((a, la), (b, lb), (c, lc))
+    }
+
     fn bwd(
         &self,
         qkv: &Tensor,
         context: &Tensor,
         bias: &Tensor,
-        _: &Tensor,
+        _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if qkv.device().is_cuda() {
+            return self.gpu_backward(qkv, context, bias, _y, grad);
+        }
         let mut dqkv = uninitialised(qkv.elem_count());
         let mut dcontext = vec![0f32; self.sequences * self.context * 2 * self.channels];
         let bias_len = if self.has_bias { self.heads * self.tokens * self.tokens } else { 0 };

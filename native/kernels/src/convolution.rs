@@ -1,5 +1,8 @@
 //! Linear layers, two-dimensional and temporal convolutions: one product over gathered rows.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::product::{column_sums, path, product};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
@@ -137,6 +140,19 @@ impl CustomOp3 for GatheredProduct {
         Ok((CpuStorage::F32(y), Shape::from(self.dims.clone())))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        la: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+        c: &candle_core::CudaStorage,
+        lc: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward((a, la), (b, lb), (c, lc))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -145,6 +161,10 @@ impl CustomOp3 for GatheredProduct {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.gpu_backward(x, weight, bias, grad);
+        }
         let (outputs, inputs, taps) = self.weight.sizes();
         with_values(grad, |dy| {
             let dx = if x.track_op() {

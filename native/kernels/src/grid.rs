@@ -1,5 +1,8 @@
 //! Between frames and the grid that networks work on: pixel-unshuffle, nearest up-sampling and average pooling.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -101,6 +104,18 @@ impl Patches {
     }
 }
 
+impl Patchify {
+    /// Of the result.
+    fn shape(&self) -> Shape {
+        let Patches { images, height, width, channels, p } = self.patches;
+        if self.inverse {
+            Shape::from((self.batch, self.frames, height * p, width * p, channels))
+        } else {
+            Shape::from((height, width, images, channels * p * p))
+        }
+    }
+}
+
 impl CustomOp1 for Patchify {
     fn name(&self) -> &'static str {
         "patchify"
@@ -108,16 +123,19 @@ impl CustomOp1 for Patchify {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let y = self.patches.permute(slice(self.name(), x, layout)?, self.inverse);
-        let Patches { images, height, width, channels, p } = self.patches;
-        let shape = if self.inverse {
-            Shape::from((self.batch, self.frames, height * p, width * p, channels))
-        } else {
-            Shape::from((height, width, images, channels * p * p))
-        };
-        Ok((CpuStorage::F32(y), shape))
+        Ok((CpuStorage::F32(y), self.shape()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &candle_core::CudaStorage, layout: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward(x, layout)
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return self.gpu_backward(x, grad);
+        }
         let dx = with_values(grad, |dy| Ok(self.patches.permute(dy, !self.inverse)))?;
         Ok(Some(tensor(dx, x.shape())?))
     }
@@ -174,7 +192,16 @@ impl CustomOp1 for Scale2 {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &candle_core::CudaStorage, layout: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward(x, layout)
+    }
+
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return self.gpu_backward(x, grad);
+        }
         let (height, width, images, channels) = x.dims4()?;
         let row = images * channels;
         let dx = with_values(grad, |dy| {

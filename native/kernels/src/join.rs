@@ -1,5 +1,8 @@
 //! Two activations added, or laid side by side: residual and skip connections.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -43,6 +46,17 @@ impl CustomOp2 for Add {
         Ok((CpuStorage::F32(y), la.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        la: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward((a, la), (b, lb))
+    }
+
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((Some(grad.clone()), Some(grad.clone())))
     }
@@ -73,7 +87,22 @@ impl CustomOp2 for Concatenate {
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        la: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward((a, la), (b, lb))
+    }
+
     fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if grad.device().is_cuda() {
+            return self.gpu_backward(a, b, grad);
+        }
         let (left, right) = (a.dim(candle_core::D::Minus1)?, b.dim(candle_core::D::Minus1)?);
         let part = |from: usize, width: usize, like: &Tensor| {
             let values = with_values(grad, |dy| {

@@ -4,7 +4,8 @@
 //! layers of a pseudo-3D network (spatial and temporal convolution, spatial and temporal attention) need no
 //! permutation: a kernel tap is a shift of rows, and the frames of a pixel are neighbours.
 //!
-//! Every op has its own forward and backward and never calls candle's convolution or attention.
+//! Every op has its own forward and backward and never calls candle's convolution or attention. With the feature `cuda` an
+//! op computes where its tensors are, on the processor or on a GPU.
 #![warn(missing_docs)]
 
 mod activation;
@@ -12,6 +13,9 @@ mod attention;
 pub mod buffers;
 mod candle_threads;
 mod convolution;
+mod device;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod grid;
 mod isa;
 mod join;
@@ -31,6 +35,7 @@ pub use activation::{geglu, gelu, silu};
 pub use attention::{AttentionOptions, Sequences, attention};
 pub use candle_threads::keep_candle_on_the_calling_thread;
 pub use convolution::{conv2d, linear, temporal_conv};
+pub use device::{BUILT_FOR_GPUS, Gpu, gpu};
 pub use grid::{average_pool2, patchify, unpatchify, upsample_nearest2};
 pub use isa::{Isa, isa};
 pub use join::{add, concatenate};

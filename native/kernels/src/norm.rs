@@ -1,5 +1,8 @@
 //! Group norm fused with scale-shift and SiLU, layer norm and RMS norm.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use crate::simd::{sigmoid, vectorised};
 use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -17,7 +20,14 @@ pub fn group_norm(x: &Tensor, scale_shift: &Tensor, groups: usize, eps: f64, sil
     if groups == 0 || channels % groups != 0 || twice != 2 * channels || images % clips != 0 {
         bail!("group_norm: x {:?}, {groups} groups, scale_shift {:?}", x.shape(), scale_shift.shape());
     }
-    let op = GroupNorm { groups, eps: eps as f32, silu, statistics: OnceLock::new() };
+    let op = GroupNorm {
+        groups,
+        eps: eps as f32,
+        silu,
+        statistics: OnceLock::new(),
+        #[cfg(feature = "cuda")]
+        statistics_on_gpu: OnceLock::new(),
+    };
     x.contiguous()?.apply_op2(&scale_shift.contiguous()?, op)
 }
 
@@ -27,6 +37,9 @@ struct GroupNorm {
     silu: bool,
     /// Mean and reciprocal standard deviation, [image][group][2].
     statistics: OnceLock<Vec<f32>>,
+    /// The same where the forward pass ran on a GPU.
+    #[cfg(feature = "cuda")]
+    statistics_on_gpu: OnceLock<crate::gpu::Floats>,
 }
 
 /// One image of a (pixels, images, channels) array.
@@ -186,7 +199,22 @@ impl CustomOp2 for GroupNorm {
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        la: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward((a, la), (b, lb))
+    }
+
     fn bwd(&self, x: &Tensor, ss: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.gpu_backward(x, ss, grad);
+        }
         let (images, channels) = self.images(x.shape())?;
         let clips = ss.dims()[0];
         let per_clip = images.len() / clips;
@@ -353,6 +381,19 @@ impl CustomOp3 for RowNorm {
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        a: &candle_core::CudaStorage,
+        la: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+        c: &candle_core::CudaStorage,
+        lc: &Layout,
+    ) -> Result<(candle_core::CudaStorage, Shape)> {
+        self.gpu_forward((a, la), (b, lb), (c, lc))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -361,6 +402,10 @@ impl CustomOp3 for RowNorm {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.gpu_backward(x, gamma, beta, grad);
+        }
         let channels = gamma.elem_count();
         let mut dx = uninitialised(x.elem_count());
         let all = Rows::new(&mut dx);

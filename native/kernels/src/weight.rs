@@ -13,6 +13,16 @@ pub struct Weight {
     tensor: Tensor,
     version: Arc<AtomicU64>,
     packed: Arc<Mutex<Vec<Packed>>>,
+    #[cfg(feature = "cuda")]
+    packed_on_gpu: Arc<Mutex<Vec<PackedOnGpu>>>,
+}
+
+#[cfg(feature = "cuda")]
+struct PackedOnGpu {
+    precision: Precision,
+    transposed: bool,
+    version: u64,
+    values: crate::gpu::Floats,
 }
 
 struct Packed {
@@ -25,7 +35,13 @@ struct Packed {
 impl Weight {
     /// Wraps a kernel. Whoever changes the values of `tensor` in place adds one to `version` afterwards.
     pub fn new(tensor: Tensor, version: Arc<AtomicU64>) -> Self {
-        Self { tensor, version, packed: Arc::default() }
+        Self {
+            tensor,
+            version,
+            packed: Arc::default(),
+            #[cfg(feature = "cuda")]
+            packed_on_gpu: Arc::default(),
+        }
     }
 
     /// Wraps a kernel whose values never change.
@@ -69,5 +85,27 @@ impl Weight {
         let panels = Arc::new(panels);
         packed.push(Packed { format, transposed, version, panels: panels.clone() });
         Ok(panels)
+    }
+
+    /// The kernel as [`panels`](Self::panels), packed by a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn packed_on_gpu(
+        &self,
+        precision: Precision,
+        transposed: bool,
+        pack: impl FnOnce() -> Result<crate::gpu::Floats>,
+    ) -> Result<kinora_cuda::Address> {
+        let version = self.version.load(Ordering::Acquire);
+        let mut packed = self.packed_on_gpu.lock().expect("packing does not panic");
+        if let Some(found) = packed.iter().position(|p| p.precision == precision && p.transposed == transposed) {
+            if packed[found].version == version {
+                return Ok(packed[found].values.at());
+            }
+            packed.swap_remove(found);
+        }
+        let values = pack()?;
+        let at = values.at();
+        packed.push(PackedOnGpu { precision, transposed, version, values });
+        Ok(at)
     }
 }

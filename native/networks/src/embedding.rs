@@ -64,9 +64,14 @@ impl ScalarEmbedding {
         })
     }
 
+    /// Where its parameters are.
+    pub fn device(&self) -> &Device {
+        self.linear_1.device()
+    }
+
     /// One vector for each number: (B, outputs).
     pub fn forward(&self, values: &[f32]) -> Result<Tensor> {
-        let x = sinusoidal(values, self.features)?;
+        let x = sinusoidal(values, self.features)?.to_device(self.device())?;
         self.linear_2.forward(&silu(&self.linear_1.forward(&x)?)?)
     }
 }

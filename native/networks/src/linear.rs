@@ -1,7 +1,7 @@
 //! Linear layers.
 
 use crate::parameters::{Builder, Init};
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use kinora_kernels::{Weight, linear};
 
 /// A linear layer: (..., inputs) to (..., outputs).
@@ -27,6 +27,11 @@ impl Linear {
     /// Without a bias.
     pub fn no_bias(inputs: usize, outputs: usize, b: &Builder) -> Result<Self> {
         Ok(Self { weight: b.weight("weight", (outputs, inputs), Init::Kaiming)?, bias: None })
+    }
+
+    /// Where its parameters are.
+    pub fn device(&self) -> &Device {
+        self.weight.tensor().device()
     }
 
     /// (..., inputs) to (..., outputs).

@@ -6,7 +6,7 @@ use crate::parameters::Parameters;
 use crate::prior::{Prior, PriorConfig, PriorInputs};
 use crate::unet::{Conditioning, UNet};
 use crate::unet_config::UNetConfig;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use kinora_kernels::{Precision, with_precision};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -135,6 +135,18 @@ impl Inputs {
         Ok(Self(rows))
     }
 
+    /// The same in the memory of a device.
+    fn on(&self, device: &Device) -> Result<Self> {
+        let moved = self.0.iter().map(|(name, input)| {
+            let input = match input {
+                Input::Tensor(tensor) => Input::Tensor(tensor.to_device(device)?),
+                Input::Numbers(numbers) => Input::Numbers(numbers.clone()),
+            };
+            Ok((name.clone(), input))
+        });
+        Ok(Self(moved.collect::<Result<_>>()?))
+    }
+
     fn only(&self, known: &[&str]) -> Result<()> {
         match self.0.keys().find(|name| !known.contains(&name.as_str())) {
             Some(unknown) => bail!("unknown input {unknown:?}: this network takes {}", known.join(", ")),
@@ -214,7 +226,8 @@ impl Network {
         Self::new(self.config.clone(), Parameters::loaded(values, false))
     }
 
-    /// Runs the network. `check` is called between blocks of long networks and stops the run by failing.
+    /// Runs the network where its parameters are: inputs are taken there, outputs are in main memory. `check` is called
+    /// between blocks of long networks and stops the run by failing.
     ///
     /// | network | inputs | outputs |
     /// | --- | --- | --- |
@@ -226,41 +239,49 @@ impl Network {
     /// # Errors
     /// An input is missing, unknown, or of another shape than the network takes.
     pub fn forward(&self, inputs: &Inputs, precision: Precision, check: &dyn Fn() -> Result<()>) -> Result<Outputs> {
-        with_precision(precision, || match &self.body {
-            Body::UNet(network) => {
-                inputs.only(&["sample", "timestep", "image_embedding", "drop", "fps", "augmentation"])?;
-                let given = Conditioning {
-                    timestep: inputs.numbers("timestep")?.to_vec(),
-                    image_embedding: inputs.optional("image_embedding")?.cloned(),
-                    drop: inputs.numbers("drop")?.to_vec(),
-                    fps: inputs.numbers("fps")?.to_vec(),
-                    augmentation: inputs.numbers("augmentation")?.to_vec(),
-                };
-                let sample = network.forward(inputs.tensor("sample")?, &given, check)?;
-                Ok(Outputs::from([("sample", sample)]))
+        let inputs = &inputs.on(self.parameters.device())?;
+        let outputs = with_precision(precision, || -> Result<Outputs> {
+            match &self.body {
+                Body::UNet(network) => {
+                    inputs.only(&["sample", "timestep", "image_embedding", "drop", "fps", "augmentation"])?;
+                    let given = Conditioning {
+                        timestep: inputs.numbers("timestep")?.to_vec(),
+                        image_embedding: inputs.optional("image_embedding")?.cloned(),
+                        drop: inputs.numbers("drop")?.to_vec(),
+                        fps: inputs.numbers("fps")?.to_vec(),
+                        augmentation: inputs.numbers("augmentation")?.to_vec(),
+                    };
+                    let sample = network.forward(inputs.tensor("sample")?, &given, check)?;
+                    Ok(Outputs::from([("sample", sample)]))
+                }
+                Body::ClipText(network) => {
+                    inputs.only(&["tokens"])?;
+                    let output = network.forward(inputs.tensor("tokens")?)?;
+                    Ok(Outputs::from([
+                        ("embedding", output.embedding),
+                        ("states", output.states),
+                        ("mask", output.mask),
+                    ]))
+                }
+                Body::ClipImage(network) => {
+                    inputs.only(&["image"])?;
+                    Ok(Outputs::from([("embedding", network.forward(inputs.tensor("image")?)?)]))
+                }
+                Body::Prior(network) => {
+                    inputs.only(&["sample", "timestep", "text_embedding", "text_states", "text_mask", "drop"])?;
+                    let sample = network.forward(PriorInputs {
+                        sample: inputs.tensor("sample")?,
+                        timestep: inputs.numbers("timestep")?,
+                        text_embedding: inputs.tensor("text_embedding")?,
+                        text_states: inputs.tensor("text_states")?,
+                        text_mask: inputs.tensor("text_mask")?,
+                        drop: inputs.numbers("drop")?,
+                    })?;
+                    Ok(Outputs::from([("sample", sample)]))
+                }
             }
-            Body::ClipText(network) => {
-                inputs.only(&["tokens"])?;
-                let output = network.forward(inputs.tensor("tokens")?)?;
-                Ok(Outputs::from([("embedding", output.embedding), ("states", output.states), ("mask", output.mask)]))
-            }
-            Body::ClipImage(network) => {
-                inputs.only(&["image"])?;
-                Ok(Outputs::from([("embedding", network.forward(inputs.tensor("image")?)?)]))
-            }
-            Body::Prior(network) => {
-                inputs.only(&["sample", "timestep", "text_embedding", "text_states", "text_mask", "drop"])?;
-                let sample = network.forward(PriorInputs {
-                    sample: inputs.tensor("sample")?,
-                    timestep: inputs.numbers("timestep")?,
-                    text_embedding: inputs.tensor("text_embedding")?,
-                    text_states: inputs.tensor("text_states")?,
-                    text_mask: inputs.tensor("text_mask")?,
-                    drop: inputs.numbers("drop")?,
-                })?;
-                Ok(Outputs::from([("sample", sample)]))
-            }
-        })
+        })?;
+        outputs.into_iter().map(|(name, output)| Ok((name, output.to_device(&Device::Cpu)?))).collect()
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Parameters {
     trainable: bool,
     allow_missing: bool,
     declared: bool,
+    device: Device,
 }
 
 impl Parameters {
@@ -63,6 +64,18 @@ impl Parameters {
         Arc::new(Self { declared: true, ..Self::with(HashMap::new(), 0, false, true) })
     }
 
+    /// The same parameters in the memory of a device, before a network is made of them.
+    pub fn on(self: Arc<Self>, device: &Device) -> Arc<Self> {
+        let mut own = Arc::into_inner(self).expect("no network is made of them yet");
+        own.device = device.clone();
+        Arc::new(own)
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn with(source: HashMap<String, Tensor>, seed: u64, trainable: bool, allow_missing: bool) -> Self {
         kinora_kernels::keep_candle_on_the_calling_thread();
         Self {
@@ -74,6 +87,7 @@ impl Parameters {
             trainable,
             allow_missing,
             declared: false,
+            device: Device::Cpu,
         }
     }
 
@@ -120,6 +134,7 @@ impl Parameters {
             }
             None => bail!("the checkpoint has no tensor {name:?} of shape {:?}", shape.dims()),
         };
+        let tensor = tensor.to_device(&self.device)?;
         let tensor =
             if self.trainable { Var::from_tensor(&tensor.copy()?)?.as_tensor().clone() } else { tensor.detach() };
         let mut tensors = self.tensors.lock().expect("no panic while held");

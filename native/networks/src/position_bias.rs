@@ -27,7 +27,7 @@ impl ContinuousPositionBias {
     /// (heads, places, places) for the places of a row-major grid of `sizes`: the bias of query i on key j depends on
     /// the place of i less that of j.
     pub fn forward(&self, sizes: &[usize]) -> Result<Tensor> {
-        let mut table = differences(sizes, self.max_distance)?;
+        let mut table = differences(sizes, self.max_distance)?.to_device(self.layers[0].device())?;
         for (i, layer) in self.layers.iter().enumerate() {
             table = layer.forward(&if i > 0 { silu(&table)? } else { table })?;
         }
@@ -66,7 +66,7 @@ pub(crate) fn of_pairs(table: &Tensor, sizes: &[usize]) -> Result<Tensor> {
             pairs.push(at as u32);
         }
     }
-    let pairs = Tensor::from_vec(pairs, places * places, &Device::Cpu)?;
+    let pairs = Tensor::from_vec(pairs, places * places, table.device())?;
     table.t()?.contiguous()?.index_select(&pairs, 1)?.reshape(((), places, places))
 }
 

@@ -184,8 +184,11 @@ pub fn write(
                 return Err(TensorFileError::Stopped);
             }
             let bad = |why: String| TensorFileError::Bad(format!("tensor {name:?} {why}"));
-            let plain =
-                tensor.to_dtype(DType::F32).and_then(|t| t.contiguous()).map_err(|error| bad(error.to_string()))?;
+            let plain = tensor
+                .to_device(&Device::Cpu)
+                .and_then(|t| t.to_dtype(DType::F32))
+                .and_then(|t| t.contiguous())
+                .map_err(|error| bad(error.to_string()))?;
             let (storage, layout) = plain.storage_and_layout();
             let Storage::Cpu(storage) = &*storage else { return Err(bad("is not in main memory".into())) };
             let values = storage.as_slice::<f32>().map_err(|error| bad(error.to_string()))?;

@@ -11,7 +11,7 @@ use crate::parameters::{Builder, Init};
 use crate::refusals::{LAST_TIMESTEP, numbers};
 use crate::unet_attention::PseudoAttention3d;
 use crate::unet_config::UNetConfig;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 use kinora_kernels::{add, concatenate, patchify, silu, unpatchify, upsample_nearest2};
 
 /// Sinusoidal features of the timestep, and of the frame rate and noise level.
@@ -294,7 +294,7 @@ impl UNet {
             let mut z = given_embedding;
             if !given.drop.is_empty() {
                 numbers("drop", &given.drop, clips, 0.0..=1.0)?;
-                let drop = Tensor::from_vec(given.drop.clone(), (clips, 1), &Device::Cpu)?;
+                let drop = Tensor::from_vec(given.drop.clone(), (clips, 1), self.time_embedding.device())?;
                 let keep = drop.affine(-1.0, 1.0)?;
                 let null = image.null.unsqueeze(0)?;
                 z = (z.broadcast_mul(&keep)? + drop.broadcast_mul(&null)?)?;
@@ -316,6 +316,7 @@ mod tests {
     use super::*;
     use crate::disturbed::{difference, disturbed, noise, values, with_threads};
     use crate::parameters::Parameters;
+    use candle_core::Device;
     use kinora_kernels::{Precision, with_precision};
     use serde_json::{Value, json};
     use std::collections::HashMap;

@@ -92,6 +92,9 @@ impl Trainer {
         let mut slots = Vec::new();
         for (network, owner) in networks.iter().enumerate() {
             for (name, value) in owner.parameters().tensors() {
+                if !value.device().is_cpu() {
+                    bail!("network {network} is on a GPU, and training is done on the CPU: load it there");
+                }
                 if !value.is_variable() {
                     bail!("network {network} is not trainable: make or load it as trainable");
                 }

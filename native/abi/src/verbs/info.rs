@@ -16,6 +16,13 @@ fn info(_: &Context, request: &Value) -> Result<Value, Refusal> {
     fields(request, &[])?;
     let (live, tensor_bytes) = handles::live();
     let isa = kinora_kernels::isa();
+    let (gpu, without) = match kinora_kernels::gpu() {
+        Ok(gpu) => (
+            json!({ "name": gpu.name, "capability": [gpu.capability.0, gpu.capability.1], "memory": gpu.memory }),
+            None,
+        ),
+        Err(error) => (Value::Null, Some(Refusal::from(error).message)),
+    };
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "abi": ABI_VERSION,
@@ -23,6 +30,9 @@ fn info(_: &Context, request: &Value) -> Result<Value, Refusal> {
         "precisions": ["f32", "bf16"],
         "fast_bf16": isa.fast_bf16(),
         "threads": rayon::current_num_threads(),
+        "cuda": kinora_kernels::BUILT_FOR_GPUS,
+        "gpu": gpu,
+        "no_gpu": without,
         "handles": live,
         "tensor_bytes": tensor_bytes,
     }))

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use kinora_kernels::Precision;
 use kinora_networks::network::{Input, Inputs, Network, NetworkConfig};
 use kinora_networks::parameters::Parameters;
@@ -87,29 +87,46 @@ fn made_of(config: NetworkConfig, parameters: Arc<Parameters>, folder: &Path) ->
     }
 }
 
+/// Where a network is to be: in main memory unless the request says otherwise. Refused before anything is read.
+fn device(f: &Fields, trainable: bool) -> Result<Device, Refusal> {
+    if !f.has("device") || !f.choice("device", &[("cpu", false), ("cuda", true)])? {
+        return Ok(Device::Cpu);
+    }
+    if trainable {
+        return Err(f.refuse("device", "must be \"cpu\" for a network that is trained: training is done on the CPU"));
+    }
+    let gpu = kinora_kernels::gpu();
+    let why = |error| Refusal::unsupported(format!("device cannot be \"cuda\": {}", Refusal::from(error)));
+    gpu.map(|gpu| gpu.device).map_err(why)
+}
+
 fn create(_: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["config", "seed", "trainable"])?;
+    let f = fields(request, &["config", "seed", "trainable", "device"])?;
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
-    let network = Network::new(config, Parameters::seeded(seed, f.flag("trainable")?))?;
+    let trainable = f.flag("trainable")?;
+    let device = device(&f, trainable)?;
+    let network = Network::new(config, Parameters::seeded(seed, trainable).on(&device))?;
     Ok(described(network, Map::new()))
 }
 
 fn load(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["folder", "trainable"])?;
+    let f = fields(request, &["folder", "trainable", "device"])?;
     let folder = f.path("folder")?;
     let trainable = f.flag("trainable")?;
+    let device = device(&f, trainable)?;
     let config = config_file(&folder)?;
-    let parameters = Parameters::loaded(weights_file(context, &folder)?, trainable);
+    let parameters = Parameters::loaded(weights_file(context, &folder)?, trainable).on(&device);
     Ok(described(made_of(config, parameters, &folder)?, Map::new()))
 }
 
 fn grow(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["folder", "config", "seed", "trainable", "fresh"])?;
+    let f = fields(request, &["folder", "config", "seed", "trainable", "fresh", "device"])?;
     let folder = f.path("folder")?;
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
     let trainable = f.flag("trainable")?;
+    let device = device(&f, trainable)?;
     let fresh = f.optional("fresh", |f| f.texts("fresh"))?.unwrap_or_default();
     let mut weights = weights_file(context, &folder)?;
     for layer in fresh {
@@ -119,7 +136,7 @@ fn grow(context: &Context, request: &Value) -> Result<Value, Refusal> {
             return Err(f.refuse("fresh", format_args!("must name layers of the network, not {layer:?}")));
         }
     }
-    let parameters = Parameters::grown(weights, seed, trainable);
+    let parameters = Parameters::grown(weights, seed, trainable).on(&device);
     let network = made_of(config, parameters, &folder)?;
     let initialised = json!(network.parameters().initialised());
     Ok(described(network, Map::from_iter([("initialised".into(), initialised)])))

@@ -1,7 +1,11 @@
 // A libcuda with one device, the processor: memory is malloc's, a launch runs the kernel of that name through host_shim.h.
 // It lets the Rust launches run where there is no GPU: names, order and types of arguments, grids and shared memory.
+//
+// It is enough of CUDA for candle's device too, and stands in for the libraries that the device opens (cuBLAS, cuRAND):
+// a library built for CUDA runs whole networks on it. What else such a library refers to says so when it is called.
 //   g++ -std=c++17 -O1 -shared -fPIC -DKINORA_HOST_SHIM -I<folder of kernel_names.h> host_libcuda.cpp -o libcuda.so
 #include <cuda.h>
+#include <map>
 #include <mutex>
 #include <utility>
 #include "../attention.cu"
@@ -10,14 +14,17 @@
 #include "../noise.cu"
 #include "../normalization.cu"
 #include "../resampling.cu"
+#include "../spatial_convolution.cu"
 #include "../sums.cu"
 #include "../temporal_convolution.cu"
+#include "candle_kernels.h"
 
 namespace {
 struct Kernel {
   const char *name;
   void (*call)(void **);
   unsigned dynamic_limit;
+  bool by_threads;
 };
 template <auto FUNCTION> struct Unpack;
 template <typename... A, void (*FUNCTION)(A...)> struct Unpack<FUNCTION> {
@@ -25,52 +32,150 @@ template <typename... A, void (*FUNCTION)(A...)> struct Unpack<FUNCTION> {
   static void call(void **p) { go(p, std::index_sequence_for<A...>{}); }
 };
 Kernel kernels[] = {
-#define KERNEL(name) {#name, Unpack<name>::call, 48 << 10},
+#define KERNEL(name) {#name, Unpack<name>::call, 48 << 10, true},
 #include "kernel_names.h"
+#undef KERNEL
+#define KERNEL(name, function) {#name, Unpack<function>::call, 48 << 10, false},
+    CANDLE_KERNELS(KERNEL)
 };
 std::mutex running;
+// The allocations that are alive: where, and how many bytes.
+std::map<CUdeviceptr, size_t> allocations;
+bool allocated(CUdeviceptr address, size_t bytes) {
+  auto after = allocations.upper_bound(address);
+  return after != allocations.begin() && address + bytes <= std::prev(after)->first + std::prev(after)->second;
+}
+CUresult allocate(CUdeviceptr *address, size_t bytes) {
+  void *memory = nullptr;
+  if (!bytes) return CUDA_ERROR_INVALID_VALUE;
+  if (posix_memalign(&memory, 256, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
+  *address = (CUdeviceptr)memset(memory, 0xff, bytes);
+  const std::lock_guard<std::mutex> guard(running);
+  allocations[*address] = bytes;
+  return CUDA_SUCCESS;
+}
+CUresult release(CUdeviceptr address) {
+  const std::lock_guard<std::mutex> guard(running);
+  if (!allocations.erase(address)) return CUDA_ERROR_INVALID_VALUE;
+  free((void *)address);
+  return CUDA_SUCCESS;
+}
+CUresult copy(void *to, const void *from, size_t bytes, bool to_device, bool from_device) {
+  const std::lock_guard<std::mutex> guard(running);
+  if ((to_device && !allocated((CUdeviceptr)to, bytes)) || (from_device && !allocated((CUdeviceptr)from, bytes)))
+    return CUDA_ERROR_INVALID_VALUE;
+  memcpy(to, from, bytes);
+  return CUDA_SUCCESS;
+}
+CUresult run(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
+             void **parameters) {
+  const std::lock_guard<std::mutex> guard(running);
+  Kernel *const kernel = (Kernel *)function;
+  const bool grid = gx && gy && gz && gy <= 65535 && gz <= 65535, block = bx && by && bz && bx * by * bz <= 1024;
+  if (!grid || !block || shared > kernel->dynamic_limit) return CUDA_ERROR_INVALID_VALUE;
+  if (!kernel->by_threads) {
+    kernel->call(parameters);
+    return CUDA_SUCCESS;
+  }
+  // A fault to be noticed: the last block of each grid is missing.
+  static const bool shorter = getenv("KINORA_CUDA_FAULT") != nullptr;
+  if (shorter) (gx > 1 ? gx : gy > 1 ? gy : gz)--;
+  shim::launch(dim3(gx, gy, gz), dim3(bx, by, bz), shared, [&] { kernel->call(parameters); });
+  return CUDA_SUCCESS;
+}
 }  // namespace
 
 extern "C" {
+// The device.
 CUresult cuInit(unsigned) { return CUDA_SUCCESS; }
 CUresult cuDeviceGet(CUdevice *device, int index) {
   *device = 0;
   return index ? CUDA_ERROR_INVALID_DEVICE : CUDA_SUCCESS;
 }
+CUresult cuDeviceGetCount(int *count) {
+  *count = 1;
+  return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetName(char *name, int length, CUdevice) {
+  snprintf(name, length, "the processor");
+  return CUDA_SUCCESS;
+}
+CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) {
+  *bytes = (size_t)1 << 30;
+  return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice) {
+  const char *const capability = getenv("KINORA_CUDA_CAPABILITY");
+  *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? capability ? atoi(capability) : 8 : 0;
+  return CUDA_SUCCESS;
+}
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
   *context = (CUcontext)0x10;
   return CUDA_SUCCESS;
 }
+CUresult cuDevicePrimaryCtxRelease(CUdevice) { return CUDA_SUCCESS; }
 CUresult cuCtxSetCurrent(CUcontext) { return CUDA_SUCCESS; }
+CUresult cuCtxGetCurrent(CUcontext *context) {
+  *context = (CUcontext)0x10;
+  return CUDA_SUCCESS;
+}
 CUresult cuCtxSynchronize() { return CUDA_SUCCESS; }
-CUresult cuMemAlloc(CUdeviceptr *address, size_t bytes) {
-  void *memory = nullptr;
-  if (posix_memalign(&memory, 256, bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
-  *address = (CUdeviceptr)memset(memory, 0xff, bytes);
+CUresult cuGetErrorName(CUresult, const char **text) {
+  *text = "an error of the host's CUDA";
   return CUDA_SUCCESS;
 }
-CUresult cuMemFree(CUdeviceptr address) {
-  free((void *)address);
+CUresult cuGetErrorString(CUresult, const char **text) { return cuGetErrorName(CUDA_SUCCESS, text); }
+// Streams and events: everything is done at once.
+CUresult cuStreamCreate(CUstream *stream, unsigned) {
+  *stream = (CUstream)0x20;
   return CUDA_SUCCESS;
 }
-CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes) {
-  memcpy((void *)to, from, bytes);
+CUresult cuStreamDestroy(CUstream) { return CUDA_SUCCESS; }
+CUresult cuStreamIsCapturing(CUstream, CUstreamCaptureStatus *status) {
+  *status = CU_STREAM_CAPTURE_STATUS_NONE;
   return CUDA_SUCCESS;
 }
-CUresult cuMemcpyDtoH(void *to, CUdeviceptr from, size_t bytes) {
-  memcpy(to, (void *)from, bytes);
+CUresult cuStreamSynchronize(CUstream) { return CUDA_SUCCESS; }
+CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) { return CUDA_SUCCESS; }
+CUresult cuEventCreate(CUevent *event, unsigned) {
+  *event = (CUevent)0x30;
   return CUDA_SUCCESS;
 }
+CUresult cuEventRecord(CUevent, CUstream) { return CUDA_SUCCESS; }
+CUresult cuEventDestroy(CUevent) { return CUDA_SUCCESS; }
+// Memory. What is not in an allocation is no memory of the device.
+CUresult cuMemAlloc(CUdeviceptr *address, size_t bytes) { return allocate(address, bytes); }
+CUresult cuMemAllocAsync(CUdeviceptr *address, size_t bytes, CUstream) { return allocate(address, bytes); }
+CUresult cuMemFree(CUdeviceptr address) { return release(address); }
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream) { return release(address); }
+CUresult cuMemcpyHtoD(CUdeviceptr to, const void *from, size_t bytes) { return copy((void *)to, from, bytes, true, false); }
+CUresult cuMemcpyDtoH(void *to, CUdeviceptr from, size_t bytes) { return copy(to, (void *)from, bytes, false, true); }
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream) {
+  return copy((void *)to, from, bytes, true, false);
+}
+CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream) { return copy(to, (void *)from, bytes, false, true); }
+CUresult cuMemcpyDtoDAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream) {
+  return copy((void *)to, (void *)from, bytes, true, true);
+}
+CUresult cuMemsetD8Async(CUdeviceptr to, unsigned char value, size_t bytes, CUstream) {
+  const std::lock_guard<std::mutex> guard(running);
+  if (!allocated(to, bytes)) return CUDA_ERROR_INVALID_VALUE;
+  memset((void *)to, value, bytes);
+  return CUDA_SUCCESS;
+}
+// Kernels.
 CUresult cuModuleLoadData(CUmodule *module, const void *) {
   *module = (CUmodule)0x40;
   return CUDA_SUCCESS;
 }
+CUresult cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule, const char *name) {
   for (Kernel &kernel : kernels)
     if (!strcmp(kernel.name, name)) {
       *function = (CUfunction)&kernel;
       return CUDA_SUCCESS;
     }
+  fprintf(stderr, "the host's CUDA has no kernel %s\n", name);
   return CUDA_ERROR_NOT_FOUND;
 }
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
@@ -79,14 +184,32 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
 }
 CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream, void **parameters, void **) {
-  const std::lock_guard<std::mutex> guard(running);
-  Kernel *const kernel = (Kernel *)function;
-  const bool grid = gx && gy && gz && gy <= 65535 && gz <= 65535, block = bx && by && bz && bx * by * bz <= 1024;
-  if (!grid || !block || shared > kernel->dynamic_limit) return CUDA_ERROR_INVALID_VALUE;
-  // A fault to be noticed: the last block of each grid is missing.
-  static const bool shorter = getenv("KINORA_CUDA_FAULT") != nullptr;
-  if (shorter) (gx > 1 ? gx : gy > 1 ? gy : gz)--;
-  shim::launch(dim3(gx, gy, gz), dim3(bx, by, bz), shared, [&] { kernel->call(parameters); });
-  return CUDA_SUCCESS;
+  return run(function, gx, gy, gz, bx, by, bz, shared, parameters);
 }
+// cuBLAS and cuRAND: a device opens them; nothing here computes with them.
+int cublasCreate_v2(void **handle) {
+  *handle = (void *)0x50;
+  return 0;
+}
+int cublasDestroy_v2(void *) { return 0; }
+int cublasSetStream_v2(void *, void *) { return 0; }
+int curandCreateGenerator(void **generator, int) {
+  *generator = (void *)0x60;
+  return 0;
+}
+int curandDestroyGenerator(void *) { return 0; }
+int curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return 0; }
+int curandSetStream(void *, void *) { return 0; }
+
+// What a library refers to and no network calls.
+#define MISSING(type, name, ...)                                          \
+  type name(__VA_ARGS__) {                                                \
+    fprintf(stderr, "the host's CUDA has no function %s\n", #name);       \
+    return (type)CUDA_ERROR_NOT_SUPPORTED;                                \
+  }
+MISSING(CUresult, cuCtxDestroy, CUcontext)
+MISSING(CUresult, cuMemcpyPeerAsync, CUdeviceptr, CUcontext, CUdeviceptr, CUcontext, size_t, CUstream)
+MISSING(CUresult, cuModuleLoad, CUmodule *, const char *)
+MISSING(int, cublasDgemmStridedBatched)
+MISSING(int, cublasGemmStridedBatchedEx)
 }

@@ -1,0 +1,120 @@
+//! Convolutions over the pixels of images.
+
+use crate::convolution::pack;
+use crate::launch::{Address, Argument, Element, Launch, arguments};
+
+/// A convolution over each image of (height, width, images, channels), with zeros around it.
+#[derive(Clone, Copy, Debug)]
+pub struct SpatialConvolution {
+    /// How it computes.
+    pub element: Element,
+    /// Height of what goes in.
+    pub height: usize,
+    /// Width of what goes in.
+    pub width: usize,
+    /// Images.
+    pub images: usize,
+    /// Channels that go in.
+    pub inputs: usize,
+    /// Channels that come out.
+    pub outputs: usize,
+    /// Height and width of the kernel.
+    pub kernel: (usize, usize),
+    /// Pixels from an output to the next.
+    pub stride: usize,
+    /// Zeros above and below, left and right; less than the kernel's sides.
+    pub padding: (usize, usize),
+}
+
+/// Rows whose products one part of a weight's gradient sums.
+const ROWS_PER_PART: usize = 4096;
+
+impl SpatialConvolution {
+    /// Height and width of what comes out.
+    pub fn output(&self) -> (usize, usize) {
+        let side = |size, kernel, padding| (size + 2 * padding - kernel) / self.stride + 1;
+        (side(self.height, self.kernel.0, self.padding.0), side(self.width, self.kernel.1, self.padding.1))
+    }
+
+    /// Rows that go in.
+    pub fn rows(&self) -> usize {
+        self.height * self.width * self.images
+    }
+
+    /// Rows that come out.
+    pub fn output_rows(&self) -> usize {
+        let (height, width) = self.output();
+        height * width * self.images
+    }
+
+    /// Taps of the kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel.0 * self.kernel.1
+    }
+
+    /// How outputs find their inputs: the height and width of what is read, the width of what is written, and so on.
+    fn space(&self) -> Vec<Argument> {
+        let (_, out_width) = self.output();
+        let (pad_y, pad_x) = self.padding;
+        arguments![self.height, self.width, out_width, self.images, self.kernel.1, pad_y, pad_x, self.stride, 1usize]
+    }
+
+    /// The other way: an input's gradient comes from the outputs that read it.
+    fn space_back(&self) -> Vec<Argument> {
+        let (out_height, out_width) = self.output();
+        let (pad_y, pad_x) = (self.kernel.0 - 1 - self.padding.0, self.kernel.1 - 1 - self.padding.1);
+        arguments![out_height, out_width, self.width, self.images, self.kernel.1, pad_y, pad_x, 1usize, self.stride]
+    }
+
+    fn product(
+        &self,
+        [x, weight, bias, y]: [Address; 4],
+        [rows, inputs, outputs]: [usize; 3],
+        space: Vec<Argument>,
+    ) -> Launch {
+        let plain = self.element == Element::F32;
+        let (tile, block) = if plain { (64, 256) } else { (128, 128) };
+        // Two stages of rows and columns of 40 elements of two bytes, without the last row's padding.
+        let shared = if plain { 0 } else { 2 * (128 + 64) * 40 * 2 - 16 };
+        let mut arguments = arguments![x, weight, bias, y, rows, inputs, outputs, self.taps()];
+        arguments.extend(space);
+        let name = format!("spatial_conv_{}", self.element.product());
+        Launch::new(name, [rows.div_ceil(tile), outputs.div_ceil(64), 1], block, shared, arguments)
+    }
+
+    /// `y` (output rows, outputs) of `x` (rows, inputs), a weight packed by [`pack_weight`](Self::pack_weight), and `bias`
+    /// f32 (outputs), or none.
+    pub fn forward(&self, x: Address, weight: Address, bias: Address, y: Address) -> Launch {
+        self.product([x, weight, bias, y], [self.output_rows(), self.inputs, self.outputs], self.space())
+    }
+
+    /// The gradient to the input, with the weight packed `turned`.
+    pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
+        self.product([dy, turned, Address::NONE, dx], [self.rows(), self.outputs, self.inputs], self.space_back())
+    }
+
+    /// A weight (outputs, inputs, taps) in f32 as the convolution reads it, or `turned` as its gradient does.
+    pub fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
+        pack(self.element, [weight, packed], [self.outputs, self.inputs, self.taps()], turned)
+    }
+
+    /// How many parts the gradient of the weight is summed in.
+    pub fn parts(&self) -> usize {
+        self.output_rows().div_ceil(ROWS_PER_PART)
+    }
+
+    /// The weight's gradient in [`parts`](Self::parts) of (outputs, inputs, taps) f32, for [`crate::sum_parts`].
+    pub fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
+        let plain = self.element == Element::F32;
+        let mut arguments = arguments![x, dy, parts, self.output_rows(), self.inputs, self.outputs, ROWS_PER_PART];
+        arguments.extend(self.space());
+        Launch::new(
+            format!("spatial_gradient_{}", self.element.product()),
+            [self.outputs.div_ceil(64) * self.inputs.div_ceil(64), self.taps(), self.parts()],
+            if plain { 256 } else { 128 },
+            // Two stages of twice 32 rows of 72 elements of two bytes, without the last row's padding.
+            if plain { 0 } else { 2 * 2 * 32 * 72 * 2 - 16 },
+            arguments,
+        )
+    }
+}

@@ -1,0 +1,175 @@
+//! Products over gathered rows on a GPU.
+
+use super::GatheredProduct;
+use crate::gpu::{Floats, argument, element, run, with_addresses};
+use crate::taps::Taps;
+use candle_core::cuda_backend::CudaDevice;
+use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
+use kinora_cuda::{
+    Address, Convolution, ConvolutionTensors, Element, Fused, Launch, SpatialConvolution, column_sums, sum_parts,
+};
+
+/// Rows that one part of a bias's gradient sums.
+const ROWS_PER_PART: usize = 4096;
+
+/// The kernels of an operation.
+enum Kernels {
+    /// One tap or three over frames.
+    Frames(Convolution),
+    /// Taps over pixels, or any number of them over frames.
+    Pixels(SpatialConvolution),
+}
+
+impl Kernels {
+    fn of(taps: Taps, inputs: usize, outputs: usize, element: Element) -> Result<Self> {
+        let frames = |rows, frames, taps| Self::Frames(Convolution { element, rows, frames, inputs, outputs, taps });
+        Ok(match taps {
+            Taps::Dense { rows } => frames(rows, 1, 1),
+            Taps::Time { rows, kernel: 1, .. } => frames(rows, 1, 1),
+            Taps::Time { rows, frames: length, kernel: 3 } => frames(rows, length, 3),
+            Taps::Time { rows, frames, kernel } => Self::Pixels(SpatialConvolution {
+                element,
+                height: rows / frames,
+                width: frames,
+                images: 1,
+                inputs,
+                outputs,
+                kernel: (1, kernel),
+                stride: 1,
+                padding: (0, kernel / 2),
+            }),
+            Taps::Space(space) => {
+                if space.padding >= space.kernel.0 || space.padding >= space.kernel.1 {
+                    bail!("conv2d on a GPU needs a padding below the kernel's sides {:?}", space.kernel);
+                }
+                Self::Pixels(SpatialConvolution {
+                    element,
+                    height: space.height,
+                    width: space.width,
+                    images: space.images,
+                    inputs,
+                    outputs,
+                    kernel: space.kernel,
+                    stride: space.stride,
+                    padding: (space.padding, space.padding),
+                })
+            }
+            Taps::SpaceTransposed(_) | Taps::TimeTransposed { .. } => bail!("a transposed convolution is no operation"),
+        })
+    }
+
+    fn forward(&self, x: Address, weight: Address, bias: Address, y: Address) -> Launch {
+        let (residual, before) = (Address::NONE, Address::NONE);
+        match self {
+            Self::Frames(conv) => {
+                conv.forward(ConvolutionTensors { x, weight, bias, residual, before, y }, Fused::None)
+            }
+            Self::Pixels(conv) => conv.forward(x, weight, bias, y),
+        }
+    }
+
+    fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
+        match self {
+            Self::Frames(conv) => conv.to_input(dy, turned, dx),
+            Self::Pixels(conv) => conv.to_input(dy, turned, dx),
+        }
+    }
+
+    fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
+        match self {
+            Self::Frames(conv) => conv.pack_weight(weight, packed, turned),
+            Self::Pixels(conv) => conv.pack_weight(weight, packed, turned),
+        }
+    }
+
+    fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
+        match self {
+            Self::Frames(conv) => conv.to_weight(x, dy, parts),
+            Self::Pixels(conv) => conv.to_weight(x, dy, parts),
+        }
+    }
+
+    /// How many parts the weight's gradient is summed in.
+    fn parts(&self) -> usize {
+        match self {
+            Self::Frames(conv) => conv.parts(),
+            Self::Pixels(conv) => conv.parts(),
+        }
+    }
+}
+
+impl GatheredProduct {
+    fn kernels(&self) -> Result<Kernels> {
+        let (outputs, inputs, _) = self.weight.sizes();
+        Kernels::of(self.taps, inputs, outputs, element(self.precision))
+    }
+
+    /// The weight as the kernels read it.
+    fn packed(&self, device: &CudaDevice, kernels: &Kernels, weight: Address, turned: bool) -> Result<Address> {
+        let (outputs, inputs, taps) = self.weight.sizes();
+        let count = outputs * inputs * taps;
+        self.weight.packed_on_gpu(self.precision, turned, || {
+            // Two of bf16 take the place of one f32.
+            let len = if self.precision == crate::Precision::Bf16 { count.div_ceil(2) } else { count };
+            let packed = Floats::new(device, len)?;
+            run(device, &kernels.pack_weight(weight, packed.at(), turned))?;
+            Ok(packed)
+        })
+    }
+
+    pub(super) fn gpu_forward(
+        &self,
+        (x, x_layout): (&CudaStorage, &Layout),
+        (weight, weight_layout): (&CudaStorage, &Layout),
+        (bias, bias_layout): (&CudaStorage, &Layout),
+    ) -> Result<(CudaStorage, Shape)> {
+        let op = candle_core::CustomOp3::name(self);
+        let (device, kernels, shape) = (&x.device, self.kernels()?, Shape::from(self.dims.clone()));
+        let x = argument(op, x, x_layout)?;
+        let weight = self.packed(device, &kernels, argument(op, weight, weight_layout)?, false)?;
+        let bias = if self.has_bias { argument(op, bias, bias_layout)? } else { Address::NONE };
+        let y = Floats::new(device, shape.elem_count())?;
+        run(device, &kernels.forward(x, weight, bias, y.at()))?;
+        Ok((y.storage(), shape))
+    }
+
+    pub(super) fn gpu_backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (outputs, inputs, taps) = self.weight.sizes();
+        let (kernels, count) = (self.kernels()?, outputs * inputs * taps);
+        with_addresses(candle_core::CustomOp3::name(self), [x, weight, grad], |device, [from, kernel, dy]| {
+            let dx = if x.track_op() {
+                let turned = self.packed(device, &kernels, kernel, true)?;
+                let dx = Floats::new(device, x.elem_count())?;
+                run(device, &kernels.to_input(dy, turned, dx.at()))?;
+                Some(dx.tensor(x.shape()))
+            } else {
+                None
+            };
+            let dw = if weight.track_op() {
+                let (parts, dw) = (Floats::new(device, kernels.parts() * count)?, Floats::new(device, count)?);
+                run(device, &kernels.to_weight(from, dy, parts.at()))?;
+                run(device, &sum_parts(parts.at(), dw.at(), 1, kernels.parts(), count))?;
+                Some(dw.tensor(weight.shape()))
+            } else {
+                None
+            };
+            let db = if self.has_bias && bias.track_op() {
+                let rows = grad.elem_count() / outputs;
+                let number = rows.div_ceil(ROWS_PER_PART);
+                let (parts, db) = (Floats::new(device, number * outputs)?, Floats::new(device, outputs)?);
+                run(device, &column_sums(Element::F32, dy, parts.at(), rows, outputs, ROWS_PER_PART))?;
+                run(device, &sum_parts(parts.at(), db.at(), 1, number, outputs))?;
+                Some(db.tensor(bias.shape()))
+            } else {
+                None
+            };
+            Ok((dx, dw, db))
+        })
+    }
+}

@@ -1,0 +1,179 @@
+// deno-lint-ignore-file no-console
+/**
+ * Builds the native library for NVIDIA's GPUs, and runs it on a device that is this machine's processor; the last line is
+ * `N passed, N failed`.
+ *
+ * NVIDIA's compiler and libraries are fetched with pip where there is no CUDA 13. It takes some ten minutes of computing the
+ * first time, most of them for kernels of candle's.
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import { CUDA_LIBRARY_FILE, libraryFileName } from "../ffi/library.ts";
+import { build, NATIVE } from "./build.ts";
+import { hostDriver } from "./cuda_check.ts";
+import { findLibraryToolkit, installLibraryToolkit, type Toolkit, unsupported } from "./cuda_toolkit.ts";
+import { offlineArguments } from "./offline.ts";
+
+/** Cargo's folder for it: what is built without CUDA stays as it is. */
+const TARGET = `${NATIVE}/target/with-cuda`;
+/** Where the library goes: beside the one for the CPU. */
+export const CUDA_LIBRARY = `${NATIVE}/target/release/${CUDA_LIBRARY_FILE}`;
+/** The libraries of CUDA that it opens and the host's device stands in for. */
+const OPENED: readonly string[] = ["libcuda.so.1", "libcublas.so.13", "libcurand.so.10"];
+
+/** What builds with a toolkit are given. */
+export function cargoEnvironment({ home, env }: Toolkit): Record<string, string> {
+  // So that the library finds NVIDIA's where they are not the system's.
+  return { ...env, KINORA_CUDA_LIBRARIES: `${home}/lib64` };
+}
+
+/**
+ * Builds both libraries: that for the CPU, and that for GPUs.
+ *
+ * @param args Further arguments of `cargo build`.
+ * @param toolkit What with; by default what is found.
+ * @returns The exit code.
+ */
+export async function buildForGpus(args: readonly string[] = [], toolkit?: Toolkit): Promise<number> {
+  const why = unsupported();
+  if (why !== undefined) {
+    console.error(`kinora: the library for NVIDIA's GPUs is built on Linux x86_64 only: ${why}`);
+    return 1;
+  }
+  const found = toolkit ?? await findLibraryToolkit();
+  if (found === undefined) {
+    console.error(
+      `kinora: The library for NVIDIA's GPUs is built with CUDA 13, which is not here. To fetch what is needed of it with
+pip (1.2 GB, no root) and build:
+
+    deno task cuda:build
+
+Or with a CUDA 13 of your own:
+
+    export CUDA_HOME=/usr/local/cuda-13.0
+    deno task build --features cuda
+`,
+    );
+    return 1;
+  }
+  const code = await build(args);
+  if (code !== 0) return code;
+  const cargo = new Deno.Command("cargo", {
+    args: ["build", "--release", "--package", "kinora-abi", "--features", "cuda", "--target-dir", TARGET, ...args],
+    cwd: NATIVE,
+    env: cargoEnvironment(found),
+    stdin: "null",
+    stdout: "null",
+  });
+  const status = await cargo.spawn().status;
+  if (!status.success) return status.code;
+  const partial = `${CUDA_LIBRARY}.${Deno.pid}`;
+  await Deno.copyFile(`${TARGET}/release/${libraryFileName()}`, partial);
+  await Deno.rename(partial, CUDA_LIBRARY);
+  return 0;
+}
+
+/** What a runner of tests counted, by its lines of the form `N passed; N failed` or `N passed | N failed`. */
+export interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+}
+
+/** Runs tests and shows what they write. */
+async function tests(command: Deno.Command): Promise<Counts> {
+  const { success, stdout, stderr } = await command.output();
+  const text = new TextDecoder();
+  const out = text.decode(stdout) + text.decode(stderr);
+  console.error(out);
+  let [passed, failed] = [0, 0];
+  // deno-lint-ignore no-control-regex
+  for (const [, good, bad] of out.replaceAll(/\x1b\[[0-9;]*m/g, "").matchAll(/(\d+) passed.*?\b(\d+) failed/g)) {
+    passed += Number(good);
+    failed += Number(bad);
+  }
+  return { passed, failed: failed === 0 && (!success || passed === 0) ? 1 : failed };
+}
+
+/**
+ * The tests of operations and of networks on the device that `env` leads to.
+ *
+ * @param toolkit What they are built with.
+ * @param env More of the environment: where libraries are found first, a fault to be planted.
+ */
+export async function deviceTests(toolkit: Toolkit, env: Readonly<Record<string, string>> = {}): Promise<Counts> {
+  const folders = [env["LD_LIBRARY_PATH"], `${toolkit.home}/lib64`, Deno.env.get("LD_LIBRARY_PATH")];
+  const all = { ...env, LD_LIBRARY_PATH: folders.filter((folder) => folder).join(":") };
+  const rust = await tests(
+    new Deno.Command("cargo", {
+      args: [
+        ...["test", "--release", "--package", "kinora-kernels", "--features", "cuda", "--test", "cuda"],
+        // One context, and the host's device is one.
+        ...["--target-dir", TARGET, "--", "--test-threads", "1"],
+      ],
+      cwd: NATIVE,
+      env: { ...cargoEnvironment(toolkit), ...all },
+      stdin: "null",
+    }),
+  );
+  const networks = await tests(
+    new Deno.Command(Deno.execPath(), {
+      args: ["test", "-A", ...await offlineArguments(), "tests/cuda"],
+      cwd: fileURLToPath(new URL("..", import.meta.url)),
+      env: { KINORA_LIBRARY: CUDA_LIBRARY, ...all },
+      stdin: "null",
+    }),
+  );
+  return { passed: rust.passed + networks.passed, failed: rust.failed + networks.failed };
+}
+
+/** Whether a GPU that is too old for the kernels is refused, and says so. */
+async function refusesAnOldGpu(folder: string, { home }: Toolkit): Promise<boolean> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", fileURLToPath(new URL("kinora.ts", import.meta.url)), "doctor", "--json"],
+    env: { KINORA_LIBRARY: CUDA_LIBRARY, KINORA_CUDA_CAPABILITY: "7", LD_LIBRARY_PATH: `${folder}:${home}/lib64` },
+    stdin: "null",
+    stderr: "null",
+  }).output();
+  const said = new TextDecoder().decode(stdout);
+  const refused = said.includes("compute capability 7.0, and 8.0 is needed");
+  if (!refused) console.error(`a GPU that is too old is not refused: ${said}`);
+  return refused;
+}
+
+/** Both on the host's device, and once more with a fault that each must notice. */
+async function onTheHost(toolkit: Toolkit): Promise<Counts> {
+  const driver = await hostDriver(toolkit);
+  if (driver === undefined) return { passed: 0, failed: 1 };
+  const folder = await Deno.makeTempDir({ prefix: "kinora-cuda-" });
+  try {
+    for (const name of OPENED) await Deno.symlink(driver, `${folder}/${name}`);
+    const whole = await deviceTests(toolkit, { LD_LIBRARY_PATH: folder });
+    const faulty = await deviceTests(toolkit, { LD_LIBRARY_PATH: folder, KINORA_CUDA_FAULT: "grid" });
+    // What is refused, and what is only saved, has no grid.
+    const noticed = faulty.failed >= whole.passed - 2;
+    console.error(`a grid without its last block: ${faulty.failed} of ${whole.passed} notice`);
+    const more = [noticed, await refusesAnOldGpu(folder, toolkit)];
+    return {
+      passed: whole.passed + more.filter((good) => good).length,
+      failed: whole.failed + more.filter((good) => !good).length,
+    };
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function main(): Promise<number> {
+  const why = unsupported();
+  if (why !== undefined) {
+    console.error(`cuda: skipped, ${why}`);
+    return 0;
+  }
+  const toolkit = await installLibraryToolkit();
+  const code = await buildForGpus(Deno.args, toolkit);
+  const { passed, failed } = code === 0 ? await onTheHost(toolkit) : { passed: 0, failed: 1 };
+  console.log(`${passed} passed, ${failed} failed`);
+  return failed === 0 ? 0 : 1;
+}
+
+if (import.meta.main) Deno.exit(await main());
