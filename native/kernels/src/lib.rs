@@ -15,6 +15,7 @@ mod convolution;
 mod grid;
 mod isa;
 mod join;
+mod minimal;
 mod norm;
 pub mod philox;
 mod precision;
