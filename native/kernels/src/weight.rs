@@ -77,6 +77,10 @@ impl Weight {
             })
         })?;
         let panels = Arc::new(panels);
+        // Training packs every form anew in every step: the forward's makes place for the backward's, which halves them.
+        if self.tensor.is_variable() {
+            packed.clear();
+        }
         packed.push(Packed { format, transposed, filtering, version, panels: panels.clone() });
         Ok(panels)
     }
