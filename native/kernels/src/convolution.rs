@@ -1,6 +1,6 @@
 //! Linear layers, two-dimensional and temporal convolutions: one product over gathered rows.
 
-use crate::minimal::{convolve, suited};
+use crate::minimal::{self, convolve, suited};
 use crate::product::{column_sums, path, product};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
@@ -164,7 +164,12 @@ impl CustomOp3 for GatheredProduct {
             let dx = if x.track_op() { Some(tensor(self.product(dy, None, true)?, x.shape())?) } else { None };
             let dw = if weight.track_op() {
                 let (isa, format) = path(self.precision);
-                let dw = with_values(x, |x| Ok(weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs)))?;
+                let dw = with_values(x, |x| {
+                    Ok(match suited(&self.taps, outputs, format) {
+                        Some(space) => minimal::weight_gradient(isa, x, dy, &space, inputs, outputs),
+                        None => weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs),
+                    })
+                })?;
                 Some(tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)
             } else {
                 None

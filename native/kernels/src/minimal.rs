@@ -6,8 +6,8 @@
 //!
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
-use crate::isa::{Format, PANEL, PANEL_BLOCK, Tile, tiles};
-use crate::product::{MOST_ROWS, Panels, with_scratch};
+use crate::isa::{Format, Isa, PANEL, PANEL_BLOCK, Tile, tiles};
+use crate::product::{MOST_ROWS, Panels, SUMMED_ROWS, with_scratch};
 use crate::simd::vectorised;
 use crate::storage::{Rows, each_chunk, each_task, uninitialised};
 use crate::taps::{Space, Taps};
@@ -19,6 +19,10 @@ const NARROW: usize = 16;
 /// Sums of patches that are kept in the second-level cache while all panels pass over them.
 const BLOCK_BYTES: usize = 768 * 1024;
 const MOST_PATCHES: usize = 96;
+/// Sums of patches and gradients of products that are added up before others are made: they stay in the third-level cache.
+const GRADIENT_BYTES: usize = 16 << 20;
+/// Patches that a task transforms there.
+const TASK_PATCHES: usize = 64;
 /// Values that one step of a transformation takes: its 32 lines lie in the first cache.
 const CHUNK: usize = 8 * PANEL;
 
@@ -98,6 +102,34 @@ fn pixels_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut 
     }
 }
 
+/// The transpose of [`pixels_of`]: A y.
+#[inline(always)]
+fn products_of(a: &[f32], b: &[f32], p: &mut [f32], q: &mut [f32], r: &mut [f32], s: &mut [f32]) {
+    let len = a.len();
+    let b = &b[..len];
+    let (p, q, r, s) = (&mut p[..len], &mut q[..len], &mut r[..len], &mut s[..len]);
+    for i in 0..len {
+        p[i] = a[i];
+        q[i] = a[i] + b[i];
+        r[i] = a[i] - b[i];
+        s[i] = -b[i];
+    }
+}
+
+/// The transpose of what makes four numbers of a kernel's three: Gᵀ u.
+#[inline(always)]
+fn taps_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut [f32], r: &mut [f32]) {
+    let len = a.len();
+    let (b, c, d) = (&b[..len], &c[..len], &d[..len]);
+    let (p, q, r) = (&mut p[..len], &mut q[..len], &mut r[..len]);
+    for i in 0..len {
+        let half = 0.5 * (b[i] + c[i]);
+        p[i] = a[i] + half;
+        q[i] = 0.5 * (b[i] - c[i]);
+        r[i] = half + d[i];
+    }
+}
+
 vectorised! {
     /// The sums of patches: `patch` holds their 16 pixels, row by row, `to` 16 arrays `apart` values from each other.
     fn spread_patch(patch: &[&[f32]; SUMS], to: &Rows, at: usize, apart: usize) {
@@ -132,6 +164,85 @@ vectorised! {
     }
 }
 
+vectorised! {
+    /// The gradients of 16 products from those of four pixels.
+    fn spread_pixels(pixels: &[&[f32]; 4], to: &Rows, at: usize, apart: usize) {
+        let len = pixels[0].len();
+        let mut columns = [[0f32; CHUNK]; 8];
+        let [p, q, r, s] = columns.as_chunks_mut::<2>().0 else { unreachable!("four rows of two") };
+        for j in 0..2 {
+            products_of(pixels[j], pixels[2 + j], &mut p[j], &mut q[j], &mut r[j], &mut s[j]);
+        }
+        for (i, [a, b]) in columns.as_chunks::<2>().0.iter().enumerate() {
+            // SAFETY: the arrays are apart, and the caller alone writes them.
+            let [p, q, r, s] = [0, 1, 2, 3].map(|j| unsafe { to.slice(at + (4 * i + j) * apart, len) });
+            products_of(&a[..len], &b[..len], p, q, r, s);
+        }
+    }
+}
+
+vectorised! {
+    /// The gradients of nine taps, `to_apart` values from each other, from those of 16 products.
+    fn gather_taps(products: &[f32], apart: usize, len: usize, to: &Rows, at: usize, to_apart: usize) {
+        let mut columns = [[0f32; CHUNK]; 12];
+        let [p, q, r] = columns.as_chunks_mut::<4>().0 else { unreachable!("three rows of four") };
+        for j in 0..4 {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &products[(4 * i + j) * apart..][..len]);
+            taps_of(a, b, c, d, &mut p[j], &mut q[j], &mut r[j]);
+        }
+        for (i, [a, b, c, d]) in columns.as_chunks::<4>().0.iter().enumerate() {
+            // SAFETY: the arrays are apart, and the caller alone writes them.
+            let [p, q, r] = [0, 1, 2].map(|j| unsafe { to.slice(at + (3 * i + j) * to_apart, len) });
+            taps_of(&a[..len], &b[..len], &c[..len], &d[..len], p, q, r);
+        }
+    }
+}
+
+/// Calls `work` for runs of at most `most` of `count` patches from `first` on. Places take turns slower than images.
+fn runs(space: &Space, first: usize, count: usize, most: usize, mut work: impl FnMut(usize, Run)) {
+    let across = space.width.div_ceil(2);
+    let mut done = 0;
+    while done < count {
+        let (place, image) = ((first + done) / space.images, (first + done) % space.images);
+        let run = (space.images - image).min(count - done).min(most);
+        work(done, Run { y: place / across * 2, x: place % across * 2, image, count: run });
+        done += run;
+    }
+}
+
+fn patches_of(space: &Space) -> usize {
+    space.height.div_ceil(2) * space.width.div_ceil(2) * space.images
+}
+
+/// Writes the sums of `count` patches from `first` on as rows from `row` on of 16 arrays of `held` rows of `padded`
+/// channels.
+fn spread(x: &[f32], space: &Space, first: usize, count: usize, to: &Rows, row: usize, held: usize, padded: usize) {
+    let &Space { height, width, images, .. } = space;
+    let channels = x.len() / (height * width * images).max(1);
+    let nothing = [0f32; CHUNK];
+    // Rows of whole lines have no gaps between them.
+    runs(space, first, count, if channels == padded { usize::MAX } else { 1 }, |done, run| {
+        let len = run.count * channels;
+        for from in (0..len).step_by(CHUNK) {
+            let len = (len - from).min(CHUNK);
+            let pixel = |i: usize| {
+                let (y, x_) = ((run.y + i / 4).wrapping_sub(1), (run.x + i % 4).wrapping_sub(1));
+                if y >= height || x_ >= width {
+                    return &nothing[..len];
+                }
+                &x[((y * width + x_) * images + run.image) * channels + from..][..len]
+            };
+            spread_patch(&std::array::from_fn(pixel), to, (row + done) * padded + from, held * padded);
+        }
+        if channels < padded {
+            for sum in 0..SUMS {
+                // SAFETY: the caller alone writes these rows.
+                unsafe { to.slice((sum * held + row + done) * padded + channels, padded - channels) }.fill(0.0);
+            }
+        }
+    });
+}
+
 /// Patches of one place in consecutive images.
 struct Run {
     /// Of the upper left of the four pixels.
@@ -146,14 +257,11 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
     let &Space { height, width, images, .. } = space;
     let (n, padded) = (panels.n, panels.k / SUMS);
     let lines = padded / Format::F32.lane();
-    let channels = x.len() / (height * width * images).max(1);
     let tiles = tiles(panels.isa, Format::F32);
     let Tile::Gathered(tile) = tiles.tile else { unreachable!("f32 is read where it lies") };
-    let across = width.div_ceil(2);
-    let patches = height.div_ceil(2) * across * images;
+    let patches = patches_of(space);
     let mut out = uninitialised(height * width * images * n);
     let rows = Rows::new(&mut out);
-    let nothing = [0f32; CHUNK];
     let fit = (BLOCK_BYTES / (SUMS * padded * size_of::<f32>())).min(MOST_PATCHES);
     let threads = rayon::current_num_threads();
     let fair = patches.div_ceil(threads * if threads > 1 { 4 } else { 1 });
@@ -162,43 +270,12 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
         let first = i * block;
         let count = (patches - first).min(block);
         let held = count.next_multiple_of(tiles.rows);
-        // Places take turns slower than images, which are neighbours.
-        let runs = |most: usize, work: &mut dyn FnMut(usize, Run)| {
-            let mut done = 0;
-            while done < count {
-                let (place, image) = ((first + done) / images, (first + done) % images);
-                let run = (images - image).min(count - done).min(most);
-                work(done, Run { y: place / across * 2, x: place % across * 2, image, count: run });
-                done += run;
-            }
-        };
         let values = SUMS * held * (padded + PANEL);
         with_scratch(values * size_of::<f32>(), |scratch| {
             // SAFETY: the scratch is this task's, and as large as asked for.
             let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.at(0).cast::<f32>(), values) };
             let (sums, products) = scratch.split_at_mut(SUMS * held * padded);
-            let to = Rows::new(sums);
-            // Rows of whole lines have no gaps between them.
-            runs(if channels == padded { usize::MAX } else { 1 }, &mut |row, run| {
-                let len = run.count * channels;
-                for from in (0..len).step_by(CHUNK) {
-                    let len = (len - from).min(CHUNK);
-                    let pixel = |i: usize| {
-                        let (y, x_) = ((run.y + i / 4).wrapping_sub(1), (run.x + i % 4).wrapping_sub(1));
-                        if y >= height || x_ >= width {
-                            return &nothing[..len];
-                        }
-                        &x[((y * width + x_) * images + run.image) * channels + from..][..len]
-                    };
-                    spread_patch(&std::array::from_fn(pixel), &to, row * padded + from, held * padded);
-                }
-                if channels < padded {
-                    for sum in 0..SUMS {
-                        // SAFETY: this task's, and nothing else holds it.
-                        unsafe { to.slice((sum * held + row) * padded + channels, padded - channels) }.fill(0.0);
-                    }
-                }
-            });
+            spread(x, space, first, count, &Rows::new(sums), 0, held, padded);
             for panel in 0..n.div_ceil(PANEL) {
                 let columns = (n - panel * PANEL).min(PANEL);
                 let bias = bias.map(|bias| &bias[panel * PANEL..][..columns]);
@@ -216,7 +293,7 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
                     }
                 }
                 let mut pixels = [[0f32; CHUNK]; 4];
-                runs(CHUNK / PANEL, &mut |row, run| {
+                runs(space, first, count, CHUNK / PANEL, |row, run| {
                     gather_pixels(&products[row * PANEL..], held * PANEL, run.count * PANEL, &mut pixels);
                     for (i, pixels) in pixels.iter().enumerate() {
                         let (y, x) = (run.y + i / 2, run.x + i % 2);
@@ -244,10 +321,60 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
     out
 }
 
+/// `[tap][channel][n]`: the gradient of the weight.
+pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, channels: usize, n: usize) -> Vec<f32> {
+    let &Space { height, width, images, .. } = space;
+    let padded = channels.next_multiple_of(Format::F32.lane());
+    let patches = patches_of(space);
+    let fit = GRADIENT_BYTES / (SUMS * (padded + n) * size_of::<f32>());
+    let part = (fit / SUMMED_ROWS).max(4) * SUMMED_ROWS;
+    let mut sums = uninitialised(SUMS * part.min(patches) * padded);
+    let mut products = uninitialised(SUMS * part.min(patches) * n);
+    let nothing = [0f32; CHUNK];
+    let mut kernels = vec![0f32; SUMS * padded * n];
+    for first in (0..patches).step_by(part) {
+        let held = (patches - first).min(part);
+        let (to_sums, to_products) = (Rows::new(&mut sums), Rows::new(&mut products));
+        each_task((0..held).step_by(TASK_PATCHES).collect(), |row| {
+            let count = (held - row).min(TASK_PATCHES);
+            spread(x, space, first + row, count, &to_sums, row, held, padded);
+            runs(space, first + row, count, usize::MAX, |done, run| {
+                let len = run.count * n;
+                for from in (0..len).step_by(CHUNK) {
+                    let len = (len - from).min(CHUNK);
+                    let pixel = |i: usize| {
+                        let (y, x) = (run.y + i / 2, run.x + i % 2);
+                        if y >= height || x >= width {
+                            return &nothing[..len];
+                        }
+                        &dy[((y * width + x) * images + run.image) * n + from..][..len]
+                    };
+                    spread_pixels(&std::array::from_fn(pixel), &to_products, (row + done) * n + from, held * n);
+                }
+            });
+        });
+        let of_sum = |(sum, kernel): (usize, &mut [f32])| {
+            let (x, dy) = (&sums[sum * held * padded..][..held * padded], &products[sum * held * n..][..held * n]);
+            let taps = Taps::Dense { rows: held };
+            let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, padded, n);
+            kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        };
+        each_task(kernels.chunks_mut((padded * n).max(1)).enumerate().collect(), of_sum);
+    }
+    let mut out = uninitialised(9 * channels * n);
+    let to = Rows::new(&mut out);
+    each_task((0..channels).collect(), |channel| {
+        for from in (0..n).step_by(CHUNK) {
+            let (at, len) = (channel * n + from, (n - from).min(CHUNK));
+            gather_taps(&kernels[at..], padded * n, len, &to, at, channels * n);
+        }
+    });
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::isa::Isa;
     use crate::philox::fill_normal;
     use crate::product::Strides;
 
@@ -313,6 +440,42 @@ mod tests {
                     let relative = (error / square(&mut expected.iter().copied())).sqrt();
                     assert!(relative < 5e-7, "{isa:?} case {case}, transposed {transposed}: {relative:e}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_weights_are_sums_over_all_pixels() {
+        let shapes = [(4, 4, 3, 64, 48), (7, 5, 2, 40, 33), (1, 3, 19, 7, 16), (24, 20, 33, 19, 300)];
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            for (case, (height, width, images, inputs, outputs)) in shapes.into_iter().enumerate() {
+                if case == 3 && isa != crate::isa() {
+                    continue;
+                }
+                let space = Space { height, width, images, kernel: (3, 3), stride: 1, padding: 1 };
+                let x = values(height * width * images * inputs, 20 + case as u64);
+                let dy = values(height * width * images * outputs, 30 + case as u64);
+                let dw = weight_gradient(isa, &x, &dy, &space, inputs, outputs);
+                assert_eq!(dw.len(), 9 * inputs * outputs);
+                let (mut error, mut square) = (0f64, 0f64);
+                // Every weight of a small one, some of a large one.
+                for at in (0..dw.len()).step_by(if case == 3 { 997 } else { 1 }) {
+                    let (tap, input, output) = (at / outputs / inputs, at / outputs % inputs, at % outputs);
+                    let mut expected = 0f64;
+                    for pixel in 0..height * width {
+                        let (i, j) = (pixel / width + tap / 3, pixel % width + tap % 3);
+                        if i == 0 || j == 0 || i > height || j > width {
+                            continue;
+                        }
+                        for image in 0..images {
+                            let x = x[(((i - 1) * width + j - 1) * images + image) * inputs + input];
+                            expected += f64::from(x) * f64::from(dy[(pixel * images + image) * outputs + output]);
+                        }
+                    }
+                    error += (f64::from(dw[at]) - expected).powi(2);
+                    square += expected.powi(2);
+                }
+                assert!((error / square).sqrt() < 1e-6, "{isa:?} case {case}: {:e}", (error / square).sqrt());
             }
         }
     }
