@@ -2,7 +2,6 @@
 
 use candle_core::{DType, Device, Storage, Tensor};
 use half::{bf16, f16};
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -61,9 +60,8 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// The file cannot be read, is no safetensors file, or has a tensor of a type without an f32 form.
 pub fn read(path: &Path, check: &mut dyn FnMut(usize, usize) -> bool) -> Result<TensorFile> {
-    // Mapped: a copy of the whole file would double what a network takes to load.
-    // SAFETY: weights are replaced by renaming, which leaves a mapped file as it was.
-    let bytes = unsafe { Mmap::map(&open(path)?) }.map_err(io("read", path))?;
+    open(path)?;
+    let bytes = fs::read(path).map_err(io("read", path))?;
     let named = |error: safetensors::SafeTensorError| {
         TensorFileError::Bad(format!("{}: not a valid safetensors file ({error})", path.display()))
     };
