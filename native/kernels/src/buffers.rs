@@ -1,8 +1,9 @@
 //! An allocator that keeps large buffers: a network frees and asks for much the same sizes again and again, and the
 //! system hands out new memory page by page, which took up to a quarter of a step of training.
 //!
-//! A buffer is cut from the smallest free range that holds it, and goes back beside its free neighbours. What is held
-//! beyond what is in use stays within a quarter of the most that was in use; [`release`] gives it all back.
+//! A buffer is cut from the smallest free range that holds it, and goes back beside its free neighbours. What is held stays
+//! within a quarter of the most that was in use: where no range holds a buffer, others make place for it. [`release`]
+//! gives everything back that is not in use.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,7 @@ const LEAST: usize = 64 << 10;
 const LINE: usize = 64;
 /// A multiple of every system's pages.
 const PAGE: usize = 64 << 10;
-/// The least that is asked of the system at a time: a multiple of its large pages.
+/// The least that is asked of the system at a time.
 const SEGMENT: usize = 32 << 20;
 
 /// The allocator, for `#[global_allocator]` of a library or a program; all values of it are one.
@@ -142,13 +143,12 @@ impl Ranges {
         self.used += length;
         self.most = self.most.max(self.used);
         if self.smallest(length).is_none() {
-            let more = length.next_multiple_of(SEGMENT);
-            if self.used + self.free > self.most + self.most / 4 + SEGMENT {
-                self.give_back();
-            }
+            let more = length.next_multiple_of(PAGE).max(SEGMENT);
+            let most = self.most + self.most / 4 + SEGMENT;
+            self.give_back((self.used + self.free).saturating_sub(most));
             let mut block = ask_for(more);
             if block.is_null() {
-                self.give_back();
+                self.give_back(usize::MAX);
                 block = ask_for(more);
             }
             if !block.is_null() {
@@ -177,18 +177,21 @@ impl Ranges {
     }
 
     fn release(&mut self) {
-        self.give_back();
+        self.give_back(usize::MAX);
         self.most = self.used;
     }
 
-    /// Gives the whole pages of every free range back to the system.
-    fn give_back(&mut self) {
-        let mut from = 0;
-        while let Some((&at, &length)) = self.lengths.range(from..).next() {
-            from = at + length;
+    /// Gives the whole pages of the largest free ranges back to the system, until they are `wanted` bytes.
+    fn give_back(&mut self, wanted: usize) {
+        let (mut given, mut most) = (0, (usize::MAX, usize::MAX));
+        while given < wanted
+            && let Some(&(length, at)) = self.sizes.range(..most).next_back()
+        {
+            most = (length, at);
             let (first, end) = (at.next_multiple_of(PAGE), (at + length) / PAGE * PAGE);
             // SAFETY: nobody uses a free range.
             if first < end && unsafe { unmap(first, end - first) } {
+                given += end - first;
                 self.remove(at, length);
                 if first > at {
                     self.insert(at, first - at);

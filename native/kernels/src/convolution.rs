@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::minimal::{self, convolve, suited};
 use crate::product::{column_sums, path, product};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
@@ -115,6 +116,20 @@ struct GatheredProduct {
     dims: Vec<usize>,
 }
 
+impl GatheredProduct {
+    /// From in to out channels, or `transposed` from out to in.
+    fn product(&self, x: &[f32], bias: Option<&[f32]>, transposed: bool) -> Result<Vec<f32>> {
+        let (outputs, _, _) = self.weight.sizes();
+        let filtered = suited(&self.taps, outputs, path(self.precision).1);
+        let panels = self.weight.panels(self.precision, transposed, filtered.is_some())?;
+        Ok(match filtered {
+            Some(space) => convolve(x, &space, &panels, bias),
+            None if transposed => product(x, &self.taps.transposed(), &panels, bias),
+            None => product(x, &self.taps, &panels, bias),
+        })
+    }
+}
+
 impl CustomOp3 for GatheredProduct {
     fn name(&self) -> &'static str {
         match self.taps {
@@ -135,8 +150,7 @@ impl CustomOp3 for GatheredProduct {
     ) -> Result<(CpuStorage, Shape)> {
         let x = slice(self.name(), x, x_layout)?;
         let bias = if self.has_bias { Some(slice(self.name(), bias, bias_layout)?) } else { None };
-        let panels = self.weight.panels(self.precision, false)?;
-        let y = product(x, &self.taps, &panels, bias);
+        let y = self.product(x, bias, false)?;
         Ok((CpuStorage::F32(y), Shape::from(self.dims.clone())))
     }
 
@@ -167,15 +181,15 @@ impl CustomOp3 for GatheredProduct {
         }
         let (outputs, inputs, taps) = self.weight.sizes();
         with_values(grad, |dy| {
-            let dx = if x.track_op() {
-                let panels = self.weight.panels(self.precision, true)?;
-                Some(tensor(product(dy, &self.taps.transposed(), &panels, None), x.shape())?)
-            } else {
-                None
-            };
+            let dx = if x.track_op() { Some(tensor(self.product(dy, None, true)?, x.shape())?) } else { None };
             let dw = if weight.track_op() {
                 let (isa, format) = path(self.precision);
-                let dw = with_values(x, |x| Ok(weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs)))?;
+                let dw = with_values(x, |x| {
+                    Ok(match suited(&self.taps, outputs, format) {
+                        Some(space) => minimal::weight_gradient(isa, x, dy, &space, inputs, outputs),
+                        None => weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs),
+                    })
+                })?;
                 Some(tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)
             } else {
                 None

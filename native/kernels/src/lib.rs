@@ -19,6 +19,7 @@ mod gpu;
 mod grid;
 mod isa;
 mod join;
+mod minimal;
 mod norm;
 pub mod philox;
 mod precision;

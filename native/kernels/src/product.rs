@@ -12,7 +12,7 @@ use std::cell::RefCell;
 /// Packed rows kept in the second-level cache while all panels pass over them.
 const ROW_BLOCK_BYTES: usize = 384 * 1024;
 /// The most rows that a tile has, on any path.
-const MOST_ROWS: usize = 32;
+pub(crate) const MOST_ROWS: usize = 32;
 
 /// Bytes aligned to a cache line, which their owner writes before reading any of them.
 pub(crate) struct Lines {
@@ -64,10 +64,10 @@ pub(crate) fn with_scratch<R>(bytes: usize, work: impl FnOnce(&Lines) -> R) -> R
 
 /// Weights packed for one path: `k` rows of `n` columns in panels of 32.
 pub(crate) struct Panels {
-    isa: Isa,
+    pub isa: Isa,
     format: Format,
-    k: usize,
-    n: usize,
+    pub k: usize,
+    pub n: usize,
     blocks: usize,
     lines: Lines,
 }
@@ -132,7 +132,8 @@ impl Panels {
         Self { isa, format, k, n, blocks, lines }
     }
 
-    fn at(&self, panel: usize) -> *const u8 {
+    /// The first block of a panel.
+    pub fn at(&self, panel: usize) -> *const u8 {
         self.lines.at(panel * self.blocks * PANEL_BLOCK)
     }
 }

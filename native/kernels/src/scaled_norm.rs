@@ -72,7 +72,8 @@ vectorised! {
         let (offset, dgain, doffset) = (&offset[..channels], &mut dgain[..channels], &mut doffset[..channels]);
         for ((x, dy), dx) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels)) {
             let rstd = reciprocal(x, eps);
-            let sum = lane_sum(channels, |c| {
+            // Apart from the sum, so that it becomes vector code.
+            for c in 0..channels {
                 let normal = x[c] * rstd;
                 let z = normal * gain[c] + offset[c];
                 let s = sigmoid(z);
@@ -80,8 +81,8 @@ vectorised! {
                 dgain[c] += dz * normal;
                 doffset[c] += dz;
                 dx[c] = dz * gain[c];
-                dx[c] * normal
-            });
+            }
+            let sum = lane_sum(channels, |c| dx[c] * (x[c] * rstd));
             // A row shorter than eps is divided by eps, whatever its length.
             let mean = if rstd >= 1.0 / eps { 0.0 } else { sum / channels as f32 };
             for (dx, x) in dx.iter_mut().zip(x) {

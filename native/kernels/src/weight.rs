@@ -1,6 +1,7 @@
 //! A layer's kernel together with its packed forms.
 
 use crate::isa::Format;
+use crate::minimal;
 use crate::product::{Panels, Strides, path};
 use crate::{Precision, storage};
 use candle_core::{Result, Tensor};
@@ -28,6 +29,7 @@ struct PackedOnGpu {
 struct Packed {
     format: Format,
     transposed: bool,
+    filtering: bool,
     version: u64,
     panels: Arc<Panels>,
 }
@@ -60,12 +62,14 @@ impl Weight {
         (dims[0], dims[1], dims[2..].iter().product())
     }
 
-    /// The kernel packed for a product: from in to out channels, or `transposed` from out to in.
-    pub(crate) fn panels(&self, precision: Precision, transposed: bool) -> Result<Arc<Panels>> {
+    /// The kernel packed for a product: from in to out channels, or `transposed` from out to in; for minimal `filtering`
+    /// or not.
+    pub(crate) fn panels(&self, precision: Precision, transposed: bool, filtering: bool) -> Result<Arc<Panels>> {
         let (isa, format) = path(precision);
         let version = self.version.load(Ordering::Acquire);
         let mut packed = self.packed.lock().expect("packing does not panic");
-        let found = packed.iter().position(|p| p.format == format && p.transposed == transposed);
+        let found =
+            packed.iter().position(|p| (p.format, p.transposed, p.filtering) == (format, transposed, filtering));
         if let Some(found) = found {
             if packed[found].version == version {
                 return Ok(packed[found].panels.clone());
@@ -74,7 +78,13 @@ impl Weight {
         }
         let (outputs, inputs, taps) = self.sizes();
         let panels = storage::with_values(&self.tensor, |data| {
-            Ok(if transposed {
+            Ok(if filtering {
+                let n = if transposed { inputs } else { outputs };
+                let kernels = minimal::kernels(data, outputs, inputs, transposed);
+                let padded = kernels.len() / (n * minimal::SUMS);
+                let at = Strides { tap: 1, k: minimal::SUMS, n: padded * minimal::SUMS };
+                Panels::pack(isa, format, &kernels, minimal::SUMS, padded, n, at)
+            } else if transposed {
                 let at = Strides { tap: 1, k: inputs * taps, n: taps };
                 Panels::pack(isa, format, data, taps, outputs, inputs, at)
             } else {
@@ -83,7 +93,11 @@ impl Weight {
             })
         })?;
         let panels = Arc::new(panels);
-        packed.push(Packed { format, transposed, version, panels: panels.clone() });
+        // Training packs every form anew in every step: the forward's makes place for the backward's, which halves them.
+        if self.tensor.is_variable() {
+            packed.clear();
+        }
+        packed.push(Packed { format, transposed, filtering, version, panels: panels.clone() });
         Ok(panels)
     }
 
