@@ -98,10 +98,10 @@ Deno.test({
   fn: () =>
     withTinyModel(async (model) => {
       const place = ["--model", model, "--out", `${model}/../a.gif`, "--json"];
-      const asked = await run("generate", "a butterfly", "--device", "cuda", ...place);
+      const asked = await runCli("generate", "a butterfly", "--device", "cuda", ...place);
       assertEquals([asked.code, asked.out], [1, ""]);
       assertStringIncludes(asked.notes.join(), `device cannot be "cuda": ${whyNoGpu(info)}`);
-      const unknown = await run("generate", "a butterfly", "--device", "gpu", ...place);
+      const unknown = await runCli("generate", "a butterfly", "--device", "gpu", ...place);
       assertEquals([unknown.code, unknown.out], [2, ""]);
       assertStringIncludes(unknown.notes.join(), "--device must be cpu or cuda");
     }),
