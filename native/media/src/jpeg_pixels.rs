@@ -112,7 +112,8 @@ fn spread(component: &Component, most: (usize, usize), y: usize, out: &mut Vec<u
     let row = |y: usize| &component.samples[y * component.stored.0 * 8..][..width];
     let near = row(y / down);
     // The row of samples that is next to the pixel's, beside its own; at the picture's edge that is its own.
-    let far = row(if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(height - 1) }.min(height - 1));
+    let far =
+        row(if y.is_multiple_of(2) { (y / 2).saturating_sub(1) } else { (y / 2 + 1).min(height - 1) }.min(height - 1));
     match (across, down) {
         (1, 1) => out.extend_from_slice(near),
         (1, 2) => {
