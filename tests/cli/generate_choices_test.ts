@@ -99,7 +99,7 @@ Deno.test({
     withTinyModel(async (model) => {
       const place = ["--model", model, "--out", `${model}/../a.gif`, "--json"];
       const asked = await runCli("generate", "a butterfly", "--device", "cuda", ...place);
-      assertEquals([asked.code, asked.out], [1, ""]);
+      assertEquals([asked.code, asked.out], [2, ""]);
       assertStringIncludes(asked.notes.join(), `device cannot be "cuda": ${whyNoGpu(info)}`);
       const unknown = await runCli("generate", "a butterfly", "--device", "gpu", ...place);
       assertEquals([unknown.code, unknown.out], [2, ""]);
