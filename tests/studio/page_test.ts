@@ -267,7 +267,7 @@ pageTest(
       const page = await opened(browser, studio);
       await page.getByLabel("What is to be seen").focus();
       await page.keyboard.press("Tab");
-      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
+      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Space")]);
       assert(chooser.isMultiple());
       await chooser.setFiles([dark, light]);
       const names = page.locator("#given .called");
