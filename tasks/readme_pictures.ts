@@ -61,6 +61,20 @@ const PICTURES: Readonly<Record<string, (cascade: Cascade, keep: Keep) => Promis
       keep,
       await keep(cascade.generate("a rose", { seed: 1, to: "a sunflower", travel: true, frames: 31, size: SIZE })),
     ),
+  "negative": async (cascade, keep) => {
+    const first = await keep(cascade.generate("cat face", { seed: 1, size: SIZE }));
+    const negative = "a happy face";
+    return await beside(keep, first, await keep(cascade.generate("cat face", { seed: 1, negative, size: SIZE })));
+  },
+  "strength": async (cascade, keep) => {
+    const image = await keep(cascade.generate("green apple", { seed: 1, frames: 1, size: SIZE }));
+    const made = await keep(cascade.generate("red apple", { seed: 1, image, strength: 0.7, size: SIZE }));
+    return await beside(keep, image, made);
+  },
+  "samples": async (cascade, keep) => {
+    const one = await keep(cascade.generate("a penguin", { seed: 1, size: SIZE }));
+    return await beside(keep, one, await keep(cascade.generate("a penguin", { seed: 1, samples: 4, size: SIZE })));
+  },
   "loop": async (cascade, keep) =>
     await beside(keep, await keep(cascade.generate("fire", { seed: 1, loop: true, size: SIZE }))),
   "grid": async (cascade, keep) => {
