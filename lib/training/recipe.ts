@@ -130,7 +130,7 @@ function stageRecipe(f: JsonFields): StageRecipe {
   return recipe;
 }
 
-/** As published, but that the U-Net's first and last layers have these names. */
+/** Momentum as published; tables, first and last layers are left to AdamW, as published, by their names here. */
 const MUON: MuonSettings = { momentum: 0.95, except: ["embedding", "conv_in", "conv_out"] };
 
 function trainingSettings(f: JsonFields): TrainingSettings {

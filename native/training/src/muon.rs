@@ -16,7 +16,7 @@ pub struct Muon {
 /// Iterations, and the factors of each: they raise small singular values fast and leave large ones between .7 and 1.2.
 const ITERATIONS: usize = 5;
 const FACTORS: [f64; 3] = [3.4445, -4.775, 2.0315];
-/// Narrower matrices gain nothing.
+/// Narrower matrices are left to AdamW.
 const LEAST_SIDE: usize = 8;
 /// Makes a step as long as AdamW's usually is, so that both take one learning rate (Liu et al. 2025, "Muon is scalable").
 const ROOT_MEAN_SQUARE: f64 = 0.2;
