@@ -32,6 +32,12 @@ export interface NetworkOptions extends JobOptions {
    */
   readonly trainable?: boolean | undefined;
   /**
+   * With `trainable`: only weights whose names contain one of these texts are trained. The others cost no gradient.
+   *
+   * @default All are trained.
+   */
+  readonly trained?: readonly string[] | undefined;
+  /**
    * The arithmetic of {@linkcode Network.forward}, unless it is told otherwise.
    *
    * @default {"f32"}
@@ -122,9 +128,9 @@ export class Network extends NativeObject {
    * @throws {KinoraError} `refused` when the configuration is not accepted, `unsupported` when there is no such device.
    */
   static async create(config: NetworkConfig, options: NewNetworkOptions): Promise<Network> {
-    const { seed, trainable, device } = options;
+    const { seed, trainable, trained, device } = options;
     return new Network(
-      await runJob({ verb: "network.create", config, seed, trainable, device }, job(options)),
+      await runJob({ verb: "network.create", config, seed, trainable, trained, device }, job(options)),
       options,
     );
   }
@@ -139,8 +145,11 @@ export class Network extends NativeObject {
    */
   static async load(folder: string, options: NetworkOptions = {}): Promise<Network> {
     checkMayRead(...files(folder));
-    const { trainable, device } = options;
-    return new Network(await runJob({ verb: "network.load", folder, trainable, device }, job(options)), options);
+    const { trainable, trained, device } = options;
+    return new Network(
+      await runJob({ verb: "network.load", folder, trainable, trained, device }, job(options)),
+      options,
+    );
   }
 
   /**
@@ -155,8 +164,8 @@ export class Network extends NativeObject {
    */
   static async grow(folder: string, config: NetworkConfig, options: GrowOptions): Promise<Network> {
     checkMayRead(...files(folder));
-    const { seed, trainable, fresh, device } = options;
-    const request = { verb: "network.grow", folder, config, seed, trainable, fresh, device };
+    const { seed, trainable, trained, fresh, device } = options;
+    const request = { verb: "network.grow", folder, config, seed, trainable, trained, fresh, device };
     return new Network(await runJob(request, job(options)), options);
   }
 

@@ -82,6 +82,15 @@ export class JsonFields {
     return value as number[];
   }
 
+  /** A list of texts that are not empty. */
+  texts(name: string): readonly string[] {
+    const value = this.#take(name);
+    if (!Array.isArray(value) || value.length === 0 || value.some((item) => typeof item !== "string" || item === "")) {
+      this.refuse(name, "must be a list of texts that are not empty", value);
+    }
+    return value as string[];
+  }
+
   /** The name of a folder below the file that is read; a path that leads out of it is refused. */
   folder(name: string): string {
     const value = this.text(name);

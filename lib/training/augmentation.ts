@@ -7,7 +7,7 @@ import { type AffineMatrix, Tensor } from "../../ffi/tensor.ts";
 import type { Draws } from "./random.ts";
 
 /** White in [-1, 1]: the ground of all pictures. */
-const WHITE = 1;
+export const WHITE = 1;
 
 /**
  * A random matrix for `Tensor.affine`: turned, stretched, moved and perhaps mirrored.

@@ -32,6 +32,8 @@ export interface TrainingSettings {
   readonly emaDecay: number;
   /** Weights that learn at another rate: the last entry whose text is in a weight's name holds. */
   readonly rates: readonly LearningRateScale[];
+  /** If there: only weights whose names contain one of these texts are trained. */
+  readonly trained: readonly string[] | undefined;
   /** How long. */
   readonly budget: Budget;
   /** Steps from one line of the log to the next. */
@@ -155,6 +157,7 @@ function trainingSettings(f: JsonFields): TrainingSettings {
       rate.end();
       return scale;
     }),
+    trained: f.has("trained") ? f.texts("trained") : undefined,
     budget: f.has("minutes")
       ? { minutes: f.number("minutes", 0.001, 1_000_000) }
       : { steps: f.whole("steps", 1, 1_000_000_000) },

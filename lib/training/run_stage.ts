@@ -110,7 +110,7 @@ interface State {
 export async function runStage(recipe: NetworkRecipe, options: StageRunOptions): Promise<StageReport> {
   const folder = `${options.run}/${recipe.stage}`;
   await Deno.mkdir(folder, { recursive: true });
-  const context = stageContext(recipe.stage, options);
+  const context = stageContext(recipe, options);
   using training = await recipe.start(context);
   using trainer = await Trainer.create(training.networks.map(({ network }) => network), {
     workers: options.workers,
@@ -309,8 +309,9 @@ export function progressOf(budget: Budget, spent: { readonly step: number; reado
   return Math.min(1, "minutes" in budget ? spent.seconds / (60 * budget.minutes) : spent.step / budget.steps);
 }
 
-function stageContext(stage: TrainedStage, options: StageRunOptions): StageContext {
+function stageContext({ stage, training }: NetworkRecipe, options: StageRunOptions): StageContext {
   const { data, model, seed, precision, run } = options;
+  const trainable = { trainable: true, trained: training.trained };
   return {
     data,
     model,
@@ -318,13 +319,13 @@ function stageContext(stage: TrainedStage, options: StageRunOptions): StageConte
     precision,
     async network(part: keyof ModelStages, start: NetworkStart): Promise<Network> {
       if (options.start === "continue" && await model.has(part)) {
-        return await Network.load(model.networkFolder(part), { trainable: true });
+        return await Network.load(model.networkFolder(part), trainable);
       }
-      if (start.from === undefined) return await Network.create(start.config, { seed, trainable: true });
+      if (start.from === undefined) return await Network.create(start.config, { seed, ...trainable });
       const folder = await trainedFolder(start.from, part, run, model);
       const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
       const { fresh } = start;
-      return await Network.grow(folder, { ...config, ...start.config }, { seed, trainable: true, fresh });
+      return await Network.grow(folder, { ...config, ...start.config }, { seed, fresh, ...trainable });
     },
   };
 

@@ -4,10 +4,11 @@
  * @module
  */
 import type { Network } from "../../../ffi/network.ts";
-import type { Tensor } from "../../../ffi/tensor.ts";
+import { Tensor } from "../../../ffi/tensor.ts";
 import type { Objective } from "../../../ffi/trainer.ts";
 import { Decoder } from "../../cascade/decoder.ts";
 import type { JsonFields } from "../../cascade/json_fields.ts";
+import type { Clip } from "../../data/dataset_index.ts";
 import { frameNoise } from "../../diffusion/frame_noise.ts";
 import { clipRows } from "../clip_sampling.ts";
 import { drawTimes, noisyBatch } from "../diffusion_batch.ts";
@@ -15,6 +16,7 @@ import { ImageEmbeddings } from "../embeddings.ts";
 import { curriculumFps, type FpsCurriculum } from "../fps_curriculum.ts";
 import { type Measures, motionOf, PictureBank } from "../measures.ts";
 import { writeClips } from "../sheets.ts";
+import { swayingClips } from "../swaying_clips.ts";
 import {
   type BatchRequest,
   type EvaluationRequest,
@@ -41,6 +43,8 @@ interface Settings extends ConditionSettings {
   readonly clipFrames: number;
   readonly pictures: number;
   readonly ownEmbedding: number;
+  readonly swaying: number;
+  readonly independentNoise: number;
   readonly curriculum: FpsCurriculum;
 }
 
@@ -52,6 +56,8 @@ export function readDecoderVideo(f: JsonFields): StageStarter {
     clipFrames: f.whole("clip_frames", 2, 256, 16),
     pictures: f.number("pictures", 0, 1, 0.3),
     ownEmbedding: f.number("own_embedding", 0, 1, 0.25),
+    swaying: f.number("swaying", 0, 1, 0),
+    independentNoise: f.number("independent_noise", 0, 1, 0),
     curriculum: readCurriculum(f),
   };
   return (context) =>
@@ -146,20 +152,22 @@ class DecoderVideoTraining implements StageTraining {
 
   async #clips({ samples, progress, draws, keep }: BatchRequest): Promise<Objective> {
     const { data, model } = this.#context;
-    const { clipFrames, curriculum, ownEmbedding, embeddingNoise, drop } = this.#settings;
+    const { clipFrames, curriculum, swaying, ownEmbedding, embeddingNoise, independentNoise, drop } = this.#settings;
     const decoder = model.settings("decoder");
-    const clips = draws.several(data.seenClips, samples);
+    const still = data.stillConcepts;
+    const swayed = still.length === 0 ? 0 : draws.each(samples, () => draws.chance(swaying)).filter(Boolean).length;
+    const clips = [
+      ...draws.several(data.seenClips, samples - swayed),
+      ...draws.several(still, swayed).map((concept) => ({ concept })),
+    ];
     const fps = clips.map(() => curriculumFps(decoder.fps_range, curriculum, { progress, uniform: draws.next() }));
-    const rows = clips.map((clip, sample) =>
-      clipRows(clip, { frames: clipFrames, fps: fps[sample] ?? decoder.fps, first: draws.below(clip.length) })
-    );
-    using clean = await data.sequences("clips64", rows);
+    using clean = await this.#frames(clips, fps, draws);
     const condition = keep(await clipConditions(this.#images, clips, clean, { ownEmbedding, embeddingNoise }, draws));
     using noise = await frameNoise({
       shape: clean.shape,
       seeds: draws.seeds(clips.length),
       stream: 0,
-      common: decoder.common_noise,
+      common: draws.chance(independentNoise) ? 0 : decoder.common_noise,
     });
     const times = drawTimes(decoder, clips.length, draws);
     const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, decoder.prediction);
@@ -176,6 +184,29 @@ class DecoderVideoTraining implements StageTraining {
       output: "sample",
       target: keep(target),
     };
+  }
+
+  /** Frames (B, F, H, W, 3): of clips, and where only a concept is given, of its swaying still. Clips come first. */
+  async #frames(
+    clips: readonly (Clip | { readonly concept: number })[],
+    fps: readonly number[],
+    draws: BatchRequest["draws"],
+  ): Promise<Tensor> {
+    const { data, model } = this.#context;
+    const frames = this.#settings.clipFrames;
+    const rateOf = (sample: number): number => fps[sample] ?? model.settings("decoder").fps;
+    const rows: number[][] = [];
+    const stills: number[] = [];
+    for (const clip of clips) {
+      if ("start" in clip) {
+        rows.push(clipRows(clip, { frames, fps: rateOf(rows.length), first: draws.below(clip.length) }));
+      } else stills.push(data.concepts[clip.concept]?.still ?? 0);
+    }
+    using real = rows.length === 0 ? undefined : await data.sequences("clips64", rows);
+    using pictures = stills.length === 0 ? undefined : await data.rows("stills64", stills);
+    using swaying = pictures &&
+      await swayingClips(pictures, { frames, fps: stills.map((_, at) => rateOf(rows.length + at)) }, draws);
+    return await Tensor.cat([real, swaying].filter((part) => part !== undefined), 0);
   }
 }
 

@@ -71,7 +71,8 @@ impl Weight {
         let found =
             packed.iter().position(|p| (p.format, p.transposed, p.filtering) == (format, transposed, filtering));
         if let Some(found) = found {
-            if packed[found].version == version {
+            // Versions count the changes of variables.
+            if packed[found].version == version || !self.tensor.is_variable() {
                 return Ok(packed[found].panels.clone());
             }
             packed.swap_remove(found);

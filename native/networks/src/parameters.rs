@@ -35,6 +35,7 @@ pub struct Parameters {
     initialised: Mutex<Vec<String>>,
     seed: u64,
     trainable: bool,
+    trained: Option<Vec<String>>,
     allow_missing: bool,
     declared: bool,
     device: Device,
@@ -71,6 +72,13 @@ impl Parameters {
         Arc::new(own)
     }
 
+    /// Leaves out of training what has none of `texts` in its name, before a network is made: it costs no gradient.
+    pub fn training_only(self: Arc<Self>, texts: Vec<String>) -> Arc<Self> {
+        let mut own = Arc::into_inner(self).expect("no network is made of them yet");
+        own.trained = Some(texts);
+        Arc::new(own)
+    }
+
     /// Where they are.
     pub fn device(&self) -> &Device {
         &self.device
@@ -85,6 +93,7 @@ impl Parameters {
             initialised: Mutex::default(),
             seed,
             trainable,
+            trained: None,
             allow_missing,
             declared: false,
             device: Device::Cpu,
@@ -135,8 +144,15 @@ impl Parameters {
             None => bail!("the checkpoint has no tensor {name:?} of shape {:?}", shape.dims()),
         };
         let tensor = tensor.to_device(&self.device)?;
-        let tensor =
-            if self.trainable { Var::from_tensor(&tensor.copy()?)?.as_tensor().clone() } else { tensor.detach() };
+        let trained = match &self.trained {
+            Some(texts) => texts.iter().any(|text| name.contains(text)),
+            None => true,
+        };
+        let tensor = if self.trainable && trained {
+            Var::from_tensor(&tensor.copy()?)?.as_tensor().clone()
+        } else {
+            tensor.detach()
+        };
         let mut tensors = self.tensors.lock().expect("no panic while held");
         if tensors.insert(name.clone(), tensor.clone()).is_some() {
             bail!("the parameter {name:?} is declared twice");

@@ -95,11 +95,15 @@ impl Trainer {
                 if !value.device().is_cpu() {
                     bail!("network {network} is on a GPU, and training is done on the CPU: load it there");
                 }
+                // Left out of training.
                 if !value.is_variable() {
-                    bail!("network {network} is not trainable: make or load it as trainable");
+                    continue;
                 }
                 let moments = with_values(&value, |values| Ok(Moments::new(values, ema)))?;
                 slots.push(Slot { network, name, value, moments });
+            }
+            if slots.last().is_none_or(|slot| slot.network != network) {
+                bail!("network {network} is not trainable: make or load it as trainable");
             }
         }
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build();
@@ -269,7 +273,7 @@ impl Trainer {
         let Some(owner) = self.networks.get(network) else {
             bail!("there is no network {network}: the trainer has {}", self.networks.len());
         };
-        let mut values = HashMap::new();
+        let mut values: HashMap<_, _> = owner.parameters().tensors().into_iter().collect();
         for slot in self.slots.iter().filter(|slot| slot.network == network) {
             let value = match &slot.moments.ema {
                 Some(ema) => Tensor::from_slice(ema, slot.value.shape(), slot.value.device())?,

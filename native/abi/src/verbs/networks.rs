@@ -100,28 +100,36 @@ fn device(f: &Fields, trainable: bool) -> Result<Device, Refusal> {
     gpu.map(|gpu| gpu.device).map_err(why)
 }
 
+/// Which of the parameters of a trainable network are trained: all unless the request names some.
+fn with_trained(f: &Fields, parameters: Arc<Parameters>) -> Result<Arc<Parameters>, Refusal> {
+    Ok(match f.optional("trained", |f| f.texts("trained"))? {
+        Some(texts) => parameters.training_only(texts.into_iter().map(str::to_owned).collect()),
+        None => parameters,
+    })
+}
+
 fn create(_: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["config", "seed", "trainable", "device"])?;
+    let f = fields(request, &["config", "seed", "trainable", "trained", "device"])?;
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
     let trainable = f.flag("trainable")?;
     let device = device(&f, trainable)?;
-    let network = Network::new(config, Parameters::seeded(seed, trainable).on(&device))?;
+    let network = Network::new(config, with_trained(&f, Parameters::seeded(seed, trainable).on(&device))?)?;
     Ok(described(network, Map::new()))
 }
 
 fn load(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["folder", "trainable", "device"])?;
+    let f = fields(request, &["folder", "trainable", "trained", "device"])?;
     let folder = f.path("folder")?;
     let trainable = f.flag("trainable")?;
     let device = device(&f, trainable)?;
     let config = config_file(&folder)?;
-    let parameters = Parameters::loaded(weights_file(context, &folder)?, trainable).on(&device);
+    let parameters = with_trained(&f, Parameters::loaded(weights_file(context, &folder)?, trainable).on(&device))?;
     Ok(described(made_of(config, parameters, &folder)?, Map::new()))
 }
 
 fn grow(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let f = fields(request, &["folder", "config", "seed", "trainable", "fresh", "device"])?;
+    let f = fields(request, &["folder", "config", "seed", "trainable", "trained", "fresh", "device"])?;
     let folder = f.path("folder")?;
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
@@ -136,7 +144,7 @@ fn grow(context: &Context, request: &Value) -> Result<Value, Refusal> {
             return Err(f.refuse("fresh", format_args!("must name layers of the network, not {layer:?}")));
         }
     }
-    let parameters = Parameters::grown(weights, seed, trainable).on(&device);
+    let parameters = with_trained(&f, Parameters::grown(weights, seed, trainable).on(&device))?;
     let network = made_of(config, parameters, &folder)?;
     let initialised = json!(network.parameters().initialised());
     Ok(described(network, Map::from_iter([("initialised".into(), initialised)])))
