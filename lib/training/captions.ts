@@ -61,7 +61,21 @@ const COMMON =
     "like as because until bit lot kind thing things someone something anything need needs needed try tries " +
     "find finds keep keeps think know say says tell tells show shows showing look looks looking make makes " +
     "use uses using full scene style colour color pretty simple simply really maybe create draw render depict " +
-    "imagine featuring containing called named").split(" ");
+    "imagine featuring containing called named everything everyone nobody somewhere everywhere asked seem seems feel " +
+    "become becomes leave leaves hold holds holding bring brings begin begins help helps play plays playing move moves " +
+    "live lives happen happens sit sits sitting stand stands standing meet include includes continue set changes follow " +
+    "follows stop stops grow grows open opens walk walks walking remember appear appears stay stays fall falls falling " +
+    "reach high large long short young important different early late able bad good best better enough quite rather " +
+    "almost already soon ago back down off away out up once twice first second last next perfect lovely amazing " +
+    "awesome wonderful majestic gorgeous adorable elegant epic dramatic detailed highly realistic colourful colorful " +
+    "vivid bright dark minimal minimalist modern classic vintage cartoon quality hd rendering close wide view " +
+    "foreground artistic digital illustration painting sketch watercolor photorealistic cinematic lighting soft sharp " +
+    "concept masterpiece ultra hyper 3d 2d clean white simple single alone centered behind above below inside outside " +
+    "across along against toward towards among within except day night morning evening today tomorrow moment ride " +
+    "rides riding jump jumps swim swims swimming flies sing sings singing eat eats eating smile smiles smiling laugh " +
+    "laughs laughing hop hops bounce bounces bouncing turn turns turning shake shakes shaking spin spins swing swings " +
+    "swinging float floats floating drift drifts blink blinks blinking wave waves nod nods rise rises rising gently " +
+    "quickly softly happily sadly gracefully wildly calmly suddenly").split(" ");
 
 const SYLLABLES = "ba be da do fi ga gu ka ki lo lu ma mi na no pa pi ra ri sa so ta ti va vo wa za zu".split(" ");
 
@@ -69,7 +83,10 @@ const SYLLABLES = "ba be da do fi ga gu ka ki lo lu ma mi na no pa pi ra ri sa s
 const MADE_UP = 0.12;
 
 /** How often a filler is one of {@linkcode COMMON}. */
-const COMMON_SHARE = 0.38;
+const COMMON_SHARE = 0.4;
+
+/** How often a filler around a name is a word of another thing: "watch the cat" is not about a watch. */
+const STRAY_SHARE = 0.12;
 
 /** What people write behind or between words. */
 const MARKS = [",", "!", ".", "?"];
@@ -95,6 +112,7 @@ export class Captions {
   readonly #words: readonly Words[];
   readonly #owners = new Map<string, Set<number>>();
   readonly #allOwners = new Map<string, Set<number>>();
+  readonly #strays: readonly string[];
 
   /**
    * Reads the concepts' words.
@@ -113,6 +131,11 @@ export class Captions {
       for (const word of [...names, ...keywords]) add(this.#owners, word, concept);
       for (const word of [...names, ...keywords, ...heldOut]) add(this.#allOwners, word, concept);
     }
+    const names = new Set(this.#words.flatMap(({ names }) => names));
+    const words = this.#words.flatMap(({ names, keywords }) => [...names, ...keywords]).flatMap((text) =>
+      text.split(" ")
+    );
+    this.#strays = [...new Set(words)].filter((word) => !names.has(word) && word !== "");
   }
 
   /** Everything a tokenizer is trained on; names count more than search words, and those more than fillers. */
@@ -154,7 +177,9 @@ export class Captions {
     const { names, keywords } = this.#of(concept);
     const name = draws.pick(names);
     const kind = draws.next();
-    if (kind < 0.5 || keywords.length === 0) return { text: surrounded(name, draws), concepts: [concept] };
+    if (kind < 0.5 || keywords.length === 0) {
+      return { text: surrounded(name, draws, this.#strays), concepts: [concept] };
+    }
     if (kind < 0.7) {
       const word = draws.pick(keywords);
       return { text: surrounded(word, draws), concepts: this.#sharing([word], concept) };
@@ -210,19 +235,28 @@ function conceptWords(concept: Concept, index: number): Words {
   };
 }
 
-/** Puts fillers around words, and damages them a little. */
-function surrounded(text: string, draws: Draws): string {
+/**
+ * Puts fillers around words, and damages them a little.
+ *
+ * @param text The words.
+ * @param draws Where randomness comes from.
+ * @param strays Words of other things, some of which may be among the fillers.
+ */
+function surrounded(text: string, draws: Draws, strays: readonly string[] = []): string {
   const words = text.split(" ");
   if (words.length > 2 && draws.chance(0.2)) words.splice(draws.below(words.length), 1);
   let result = words.join(" ");
   if (draws.chance(0.1) && !result.endsWith("s")) result += "s";
-  for (let count = draws.pick([0, 1, 1, 2, 3]); count > 0; count--) result = `${filler(BEFORE, draws)} ${result}`;
+  for (let count = draws.pick([0, 1, 1, 2, 3]); count > 0; count--) {
+    result = `${filler(BEFORE, draws, strays)} ${result}`;
+  }
   if (draws.chance(0.15)) result += draws.pick(MARKS);
-  for (let count = draws.pick([0, 0, 0, 1, 1, 2]); count > 0; count--) result += ` ${filler(AFTER, draws)}`;
+  for (let count = draws.pick([0, 0, 0, 1, 1, 2]); count > 0; count--) result += ` ${filler(AFTER, draws, strays)}`;
   return result;
 }
 
-function filler(usual: readonly string[], draws: Draws): string {
+function filler(usual: readonly string[], draws: Draws, strays: readonly string[]): string {
+  if (strays.length > 0 && draws.chance(STRAY_SHARE)) return draws.pick(strays);
   const kind = draws.next();
   if (kind < MADE_UP) return madeUpWord(draws);
   return draws.pick(kind < MADE_UP + COMMON_SHARE ? COMMON : usual);
