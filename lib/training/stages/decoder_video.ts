@@ -44,7 +44,7 @@ interface Settings extends ConditionSettings {
   readonly pictures: number;
   readonly ownEmbedding: number;
   readonly swaying: number;
-  readonly independentNoise: number;
+  readonly independentNoise: readonly [start: number, end: number];
   readonly curriculum: FpsCurriculum;
 }
 
@@ -57,7 +57,7 @@ export function readDecoderVideo(f: JsonFields): StageStarter {
     pictures: f.number("pictures", 0, 1, 0.3),
     ownEmbedding: f.number("own_embedding", 0, 1, 0.25),
     swaying: f.number("swaying", 0, 1, 0),
-    independentNoise: f.number("independent_noise", 0, 1, 0),
+    independentNoise: readShares(f, "independent_noise"),
     curriculum: readCurriculum(f),
   };
   return (context) =>
@@ -68,6 +68,14 @@ export function readDecoderVideo(f: JsonFields): StageStarter {
       const bank = stack.use(await PictureBank.create(stills));
       return new DecoderVideoTraining(context, settings, { decoder, images, bank });
     });
+}
+
+/** Reads a share of batches that goes evenly from `start` to `end`; where the field is missing there are none. */
+function readShares(f: JsonFields, name: string): readonly [start: number, end: number] {
+  const fields = f.nested(name, true);
+  const shares = [fields.number("start", 0, 1, 0), fields.number("end", 0, 1, 0)] as const;
+  fields.end();
+  return shares;
 }
 
 /** Reads `fps_curriculum`. */
@@ -154,6 +162,7 @@ class DecoderVideoTraining implements StageTraining {
     const { data, model } = this.#context;
     const { clipFrames, curriculum, swaying, ownEmbedding, embeddingNoise, independentNoise, drop } = this.#settings;
     const decoder = model.settings("decoder");
+    const [start, end] = independentNoise;
     const still = data.stillConcepts;
     const swayed = still.length === 0 ? 0 : draws.each(samples, () => draws.chance(swaying)).filter(Boolean).length;
     const clips = [
@@ -167,7 +176,7 @@ class DecoderVideoTraining implements StageTraining {
       shape: clean.shape,
       seeds: draws.seeds(clips.length),
       stream: 0,
-      common: draws.chance(independentNoise) ? 0 : decoder.common_noise,
+      common: draws.chance(start + (end - start) * progress) ? 0 : decoder.common_noise,
     });
     const times = drawTimes(decoder, clips.length, draws);
     const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, decoder.prediction);
