@@ -322,8 +322,8 @@ export class Cascade implements Disposable {
   }
 
   /**
-   * What a prompt's maker should know before the work: that most of it is of words the model has not seen. A model that does
-   * not say which words it has seen warns of nothing.
+   * What a prompt's maker should know before the work: that it has words that the model has not seen and leaves out, or is
+   * mostly of such words. A model that does not say which words it has seen warns of nothing.
    *
    * @param prompt The prompt.
    * @returns Sentences; none when there is nothing to say.
@@ -332,11 +332,16 @@ export class Cascade implements Disposable {
   async warnings(prompt: string): Promise<string[]> {
     const settings = this.index.stages.text?.words;
     if (settings === undefined) return [];
-    this.#words ??= KnownWords.load(`${this.index.folder}/${settings.file}`);
-    const { words, share } = (await this.#words).unknown(prompt);
-    if (share < settings.threshold) return [];
+    this.#words ??= KnownWords.load(this.index.folder, settings);
+    const known = await this.#words;
+    const { words, share } = known.unknown(prompt);
+    const leftOut = words.length > 0 && known.understood(prompt) !== prompt;
+    if (share < settings.threshold && !leftOut) return [];
     const named = [...new Set(words)].slice(0, MOST_NAMED).map((word) => `"${word.slice(0, 40)}"`).join(", ");
-    return [`The model has never seen ${named}: what it shows may have nothing to do with the prompt`];
+    const means = share < settings.threshold
+      ? "it reads the prompt without"
+      : "what it shows may have nothing to do with the prompt";
+    return [`The model has never seen ${named}: ${means}`];
   }
 
   /** What a video up to a stage was made from. */

@@ -48,6 +48,8 @@ export interface TextSettings {
 export interface WordSettings {
   /** The file with a word a line, below the model's folder. */
   readonly file: string;
+  /** The file with those among them that name nothing to be seen; with it, unknown words are left out of prompts. */
+  readonly fillers?: string;
   /** From this share of letters in unknown words on, more than 0 to 1, a prompt is warned of. */
   readonly threshold: number;
 }
@@ -248,7 +250,8 @@ function text(f: JsonFields): TextSettings {
 }
 
 function words(f: JsonFields): WordSettings {
-  const settings = { file: f.folder("file"), threshold: f.number("threshold", 1e-6, 1) };
+  const fillers = f.has("fillers") ? { fillers: f.folder("fillers") } : {};
+  const settings = { file: f.folder("file"), ...fillers, threshold: f.number("threshold", 1e-6, 1) };
   f.end();
   return settings;
 }

@@ -7,6 +7,7 @@ import { KinoraError } from "../../ffi/errors.ts";
 import type { Network, Precision } from "../../ffi/network.ts";
 import type { Tensor } from "../../ffi/tensor.ts";
 import { Tokenizer } from "../../ffi/tokenizer.ts";
+import { KnownWords } from "./known_words.ts";
 import type { TextSettings } from "./model_index.ts";
 import { loadNetwork, NetworkStage, type StageLoadOptions } from "./network_stage.ts";
 
@@ -46,6 +47,7 @@ export function checkPrompt(prompt: string): string {
 /** The tokenizer and the text tower of the CLIP pair. */
 export class TextTower extends NetworkStage<TextSettings> {
   readonly #tokenizer: Tokenizer;
+  readonly #words: KnownWords | undefined;
 
   /**
    * Makes a text tower of a tokenizer and a network.
@@ -54,10 +56,18 @@ export class TextTower extends NetworkStage<TextSettings> {
    * @param network The text tower, which becomes the tower's.
    * @param settings Folders and context length.
    * @param precision The arithmetic.
+   * @param words The words it knows, when others are to be left out.
    */
-  constructor(tokenizer: Tokenizer, network: Network, settings: TextSettings, precision: Precision = "f32") {
+  constructor(
+    tokenizer: Tokenizer,
+    network: Network,
+    settings: TextSettings,
+    precision: Precision = "f32",
+    words?: KnownWords,
+  ) {
     super(network, settings, precision);
     this.#tokenizer = tokenizer;
+    this.#words = words;
   }
 
   /**
@@ -70,8 +80,9 @@ export class TextTower extends NetworkStage<TextSettings> {
   static async load(model: string, settings: TextSettings, options: StageLoadOptions = {}): Promise<TextTower> {
     const network = await loadNetwork(model, settings, options);
     try {
+      const words = settings.words && await KnownWords.load(model, settings.words);
       const tokenizer = await Tokenizer.load(`${model}/${settings.tokenizer}/tokenizer.json`);
-      return new TextTower(tokenizer, network, settings, options.precision);
+      return new TextTower(tokenizer, network, settings, options.precision, words);
     } catch (error) {
       network.dispose();
       throw error;
@@ -85,7 +96,7 @@ export class TextTower extends NetworkStage<TextSettings> {
   }
 
   /**
-   * Encodes texts.
+   * Encodes texts, without the words that {@linkcode KnownWords.understood} leaves out.
    *
    * @param texts The texts; each is checked by {@linkcode checkPrompt}.
    * @param options `signal` stops the run.
@@ -94,7 +105,8 @@ export class TextTower extends NetworkStage<TextSettings> {
     texts: readonly string[],
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<TextEncoding> {
-    using tokens = (await this.#tokenizer.encode(texts.map(checkPrompt), this.settings.context)).ids;
+    const read = texts.map(checkPrompt).map((text) => this.#words?.understood(text) ?? text);
+    using tokens = (await this.#tokenizer.encode(read, this.settings.context)).ids;
     const { embedding, states, mask } = await this.forward({ tokens }, options.signal);
     if (embedding === undefined || states === undefined || mask === undefined) {
       throw new KinoraError("failed", `The network of ${this.settings.folder} did not give embedding, states and mask`);

@@ -17,8 +17,8 @@ import { STRANGE_SETS, strangePrompts } from "./strange_prompts.ts";
 /** The share of names in unseen sentences that may be warned of. */
 const FALSE_ALARMS = 0.02;
 
-/** The file of words in the tokenizer's folder. */
-const WORDS_FILE = "words.txt";
+/** The files of words and of fillers in the tokenizer's folder. */
+const [WORDS_FILE, FILLERS_FILE] = ["words.txt", "fillers.txt"] as const;
 
 /** Texts that are encoded at once. */
 const BATCH = 32;
@@ -37,7 +37,7 @@ export async function measureWarnings(bench: Bench, options: MeasureOptions): Pr
   const stored = stageSettings(cascade.index, "text").words;
   const known = stored === undefined
     ? new KnownWords(data.captions.words())
-    : await KnownWords.load(`${cascade.index.folder}/${stored.file}`);
+    : await KnownWords.load(cascade.index.folder, stored);
   const threshold = stored?.threshold ?? wordThreshold(data, known);
   const strange = strangePrompts(known);
   const texts = (set: "names" | "sentences"): string[] =>
@@ -86,12 +86,17 @@ export async function measureWarnings(bench: Bench, options: MeasureOptions): Pr
  */
 export async function calibrateWarnings(index: ModelIndex, data: TrainingData): Promise<WordSettings> {
   const { tokenizer } = stageSettings(index, "text");
-  const words = data.captions.words();
-  const settings = { file: `${tokenizer}/${WORDS_FILE}`, threshold: wordThreshold(data, new KnownWords(words)) };
+  const [words, fillers] = [data.captions.words(), data.captions.fillers()];
+  const settings = {
+    file: `${tokenizer}/${WORDS_FILE}`,
+    fillers: `${tokenizer}/${FILLERS_FILE}`,
+    threshold: wordThreshold(data, new KnownWords(words)),
+  };
   const path = `${index.folder}/model_index.json`;
   const json = JSON.parse(await Deno.readTextFile(path));
   json.stages.text.words = settings;
   await writeTextWhole(`${index.folder}/${settings.file}`, `${words.join("\n")}\n`);
+  await writeTextWhole(`${index.folder}/${settings.fillers}`, `${fillers.join("\n")}\n`);
   await writeTextWhole(path, `${JSON.stringify(json, undefined, 2)}\n`);
   return settings;
 }

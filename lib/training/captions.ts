@@ -199,6 +199,12 @@ export class Captions {
     return [...new Set(texts.flatMap(wordsOf))].sort();
   }
 
+  /** Those of {@linkcode Captions.words} that only fillers have, sorted: they name nothing to be seen. */
+  fillers(): string[] {
+    const named = new Set(this.#words.flatMap(({ names, keywords }) => [...names, ...keywords]).flatMap(wordsOf));
+    return [...new Set(FILLERS.flatMap(wordsOf))].filter((word) => !named.has(word)).sort();
+  }
+
   /** The search words kept from training, each with all concepts that have it. */
   heldOut(): Caption[] {
     const words = new Set(this.#words.flatMap(({ heldOut }) => heldOut));

@@ -1,4 +1,4 @@
-import { assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import { Cascade } from "../../lib/cascade/cascade.ts";
@@ -21,6 +21,41 @@ Deno.test("unknown() counts letters of unknown words; plurals of known words are
   assertEquals(known.unknown("猫"), { words: ["猫"], share: 1 });
   assertEquals(known.unknown("..."), { words: [], share: 0 });
 });
+
+Deno.test("understood() leaves out unknown words where a known one names a thing", () => {
+  const known = new KnownWords(["a", "the", "red", "butterfly", "please"], ["a", "the", "please"]);
+  assertEquals(known.understood("the majestic  butterfly, please!"), "the butterfly, please!");
+  assertEquals(known.understood("two butterflys - RED"), "butterflys - RED");
+  assertEquals(known.understood("blue-red"), "blue-red");
+  // Only fillers would be left.
+  assertEquals(known.understood("a buterfly, please"), "a buterfly, please");
+  assertEquals(known.understood("asdf"), "asdf");
+  assertEquals(new KnownWords(["red"]).understood("a red thing"), "a red thing");
+});
+
+Deno.test("a cascade reads a prompt without unknown words when it knows the fillers, and says so", () =>
+  withTinyModel(async (model) => {
+    const path = `${model}/model_index.json`;
+    const json = JSON.parse(await Deno.readTextFile(path));
+    const embedding = async (prompt: string): Promise<Float32Array> => {
+      using cascade = await Cascade.load(model, { precision: "f32" });
+      const tower = await cascade.stage("text");
+      using encoding = await tower.encode([prompt]);
+      return await encoding.embedding.read();
+    };
+    const [plain, long] = [await embedding("a red butterfly"), await embedding("a majestic red butterfly")];
+    assertNotEquals(plain, long);
+    await Deno.writeTextFile(`${model}/tokenizer/words.txt`, "a\nred\nbutterfly\n");
+    await Deno.writeTextFile(`${model}/tokenizer/fillers.txt`, "a\n");
+    json.stages.text.words = { file: "tokenizer/words.txt", fillers: "tokenizer/fillers.txt", threshold: 0.5 };
+    await Deno.writeTextFile(path, JSON.stringify(json));
+    assertEquals(await embedding("a majestic red butterfly"), plain);
+    using cascade = await Cascade.load(model, { precision: "f32" });
+    assertEquals(await cascade.warnings("a majestic red butterfly"), [
+      'The model has never seen "majestic": it reads the prompt without',
+    ]);
+    assertEquals(await cascade.warnings("a  red butterfly"), []);
+  }));
 
 Deno.test("a cascade warns of a prompt of unknown words, and its manifest says so", () =>
   withTinyModel(async (model) => {
