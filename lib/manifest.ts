@@ -19,7 +19,7 @@ export interface StageManifest {
   /** How it was sampled; the encoders are not. */
   readonly sampling?:
     & Pick<DiffusionSettings, "schedule" | "prediction" | "sampler" | "times" | "steps" | "guidance">
-    & Pick<SamplingChoices, "rescale" | "threshold" | "commonNoise">;
+    & Pick<SamplingChoices, "rescale" | "threshold" | "commonNoise" | "noiseSeconds">;
 }
 
 /** A picture or video that another was made from. */

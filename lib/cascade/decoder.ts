@@ -96,13 +96,16 @@ export class Decoder extends NetworkStage<DecoderSettings> {
     const shape = [batch, frames, this.settings.size, this.settings.size, COLOURS];
     const length = Math.max(2, this.settings.frames);
     const numbers = frames > length ? noiseFrames(frames, length) : undefined;
+    const seconds = options.noiseSeconds ?? this.settings.noise_seconds;
     const noise = (step: number): Promise<Tensor> =>
       frameNoise({
         shape,
         seeds,
         stream: noiseStream("decoder", step),
-        frames: numbers,
+        // What changes smoothly comes again by itself, and must not jump.
+        frames: seconds > 0 ? undefined : numbers,
         common: options.commonNoise ?? this.settings.common_noise,
+        smooth: { seconds, fps, period: loop ? frames : undefined },
       });
     const parts = frameParts(frames, { length, loop, travel });
     const conditions: Tensor[] = [];

@@ -91,6 +91,14 @@ export interface DecoderSettings extends DiffusionSettings {
    * @default {0}
    */
   readonly common_noise: number;
+  /**
+   * Seconds over which the rest of the noise changes, 0 to 60: the correlation of frames `t` seconds apart is
+   * `exp(-(t / noise_seconds)² / 2)`. At 0 it is independent in every frame. Clips are trained with it, and sampled with it
+   * unless asked otherwise.
+   *
+   * @default {0}
+   */
+  readonly noise_seconds: number;
 }
 
 /** upF. */
@@ -276,6 +284,7 @@ function decoder(f: JsonFields): DecoderSettings {
     fps: f.number("fps", 1, 240),
     fps_range: fpsRange(f),
     common_noise: f.number("common_noise", 0, 1, 0),
+    noise_seconds: f.number("noise_seconds", 0, 60, 0),
   };
   f.end();
   return settings;

@@ -52,6 +52,11 @@ export interface SamplingChoices {
    * with independent noise bear but little of it. By default the decoder's is what its settings say, the interpolation's 0.
    */
   readonly commonNoise?: number | undefined;
+  /**
+   * Seconds over which the decoder's noise changes beside what frames have in common, 0 to 60; at 0 each frame's is its own.
+   * By default what the decoder's settings say.
+   */
+  readonly noiseSeconds?: number | undefined;
 }
 
 /** What every stage can be asked. */

@@ -35,6 +35,7 @@ export function samplingPlan(
   const rescale = optionalNumber("rescale", request.rescale, 0, 1);
   const threshold = optionalNumber("threshold", request.threshold, 0.5, 1);
   const commonNoise = optionalNumber("commonNoise", request.commonNoise, 0, 1);
+  const noiseSeconds = optionalNumber("noiseSeconds", request.noiseSeconds, 0, 60);
   const { sampler } = request;
   if (sampler !== undefined && !Object.hasOwn(SAMPLER_TYPES, sampler)) {
     throw new KinoraError(
@@ -50,11 +51,15 @@ export function samplingPlan(
       sampler: type === undefined || type === own.type ? undefined : { type } as SamplerConfig,
       rescale,
       threshold,
-      commonNoise: commonNoise ?? (name === "decoder" ? trainedNoise(index) : undefined),
+      commonNoise,
+      ...name === "decoder" ? trainedNoise(index, { commonNoise, noiseSeconds }) : {},
     };
     return Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
   };
   return (stages) => {
+    if (noiseSeconds !== undefined && !stages.includes("decoder")) {
+      throw new KinoraError("refused", "noiseSeconds is for the decoder's noise, and no decoder runs here");
+    }
     const frames: readonly StageName[] = stages.filter((name) => name === "decoder" || name === "interpolation");
     const each = <T>(names: readonly StageName[], value: (name: StageName) => T): Partial<Record<StageName, T>> =>
       Object.fromEntries(names.map((name) => [name, value(name)]));
@@ -66,10 +71,16 @@ export function samplingPlan(
   };
 }
 
-/** The share of common noise that the decoder was trained with, if any. */
-function trainedNoise(index: ModelIndex): number | undefined {
-  const { common_noise: share } = stageSettings(index, "decoder");
-  return share === 0 ? undefined : share;
+/** What the decoder's frames have of their noise in common, and how fast the rest changes: as asked for, or as trained. */
+function trainedNoise(
+  index: ModelIndex,
+  asked: Pick<SamplingChoices, "commonNoise" | "noiseSeconds">,
+): Pick<SamplingChoices, "commonNoise" | "noiseSeconds"> {
+  const { common_noise: share, noise_seconds: seconds } = stageSettings(index, "decoder");
+  return {
+    commonNoise: asked.commonNoise ?? (share === 0 ? undefined : share),
+    noiseSeconds: asked.noiseSeconds ?? (seconds === 0 ? undefined : seconds),
+  };
 }
 
 /**

@@ -38,6 +38,11 @@ export interface SamplingRequest {
    * decoder was trained with, and none for the interpolation.
    */
   readonly commonNoise?: number;
+  /**
+   * Seconds over which the rest of the decoder's noise changes, 0 to 60: the longer, the slower a video moves. At 0 each
+   * frame's noise is its own; by default what the model's decoder was trained with.
+   */
+  readonly noiseSeconds?: number;
 }
 
 /** What can be asked of a run; every field has a default. */
@@ -141,6 +146,7 @@ export function planRun(index: ModelIndex, request: RunRequest = {}): RunPlan {
       "rescale",
       "threshold",
       "commonNoise",
+      "noiseSeconds",
       "loop",
     ] as const).find((name) => request[name] !== undefined && request[name] !== false);
     if (given !== undefined) {

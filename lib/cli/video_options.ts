@@ -61,7 +61,15 @@ export const SAMPLING_OPTIONS = {
     value: "X",
     least: 0,
     most: 1,
-    help: "the share of noise that all frames have in common; default what the decoder was trained with (0), else 0",
+    help: "the share of noise that all frames have in common; default what the decoder was trained with, else 0",
+  },
+  "noise-seconds": {
+    type: "number",
+    value: "X",
+    least: 0,
+    most: 60,
+    help:
+      "seconds over which the rest of the decoder's noise changes: more is slower; default what it was trained with",
   },
 } as const satisfies Options;
 

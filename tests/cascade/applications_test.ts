@@ -238,6 +238,12 @@ Deno.test("applications refuse what they cannot do, before any work", () =>
       [() => cascade.animate(one, { sampler: "euler" as "ddim" }), "refused", 'sampler must be "ddim" or'],
       [() => cascade.animate(one, { threshold: 0.1 }), "refused", "threshold must be a number from 0.5 to 1"],
       [() => cascade.animate(one, { commonNoise: 2 }), "refused", "commonNoise must be a number from 0 to 1"],
+      [() => cascade.animate(one, { noiseSeconds: -1 }), "refused", "noiseSeconds must be a number from 0 to 60"],
+      [
+        () => cascade.interpolate(two, { skip: 2, noiseSeconds: 1 }),
+        "refused",
+        "noiseSeconds is for the decoder's noise",
+      ],
       [() => cascade.animate(one, { fit: "stretch" as "cover" }), "refused", 'fit must be "cover" or "contain"'],
       [() => cascade.animate(`${folder}/nothing.png`), "not-found", "nothing.png"],
       [() => cascade.animate(`${folder}/text.png`), "bad-file", "text.png"],

@@ -44,6 +44,7 @@ Deno.test("every choice of sampling changes the video, and is in its manifest", 
       { rescale: 0.7, guidance: 5 },
       { threshold: 0.9 },
       { commonNoise: 0.5 },
+      { noiseSeconds: 0.3 },
       { candidates: 4 },
       { negative: "two birds" },
     ];
@@ -63,25 +64,25 @@ Deno.test("every choice of sampling changes the video, and is in its manifest", 
     assertNotEquals(await scaled.tensor.read(), await frames(cascade, { guidance: 5 }));
   }));
 
-Deno.test("the decoder is sampled with the share of common noise that it was trained with", () =>
+Deno.test("the decoder is sampled with the noise that it was trained with", () =>
   withTinyModel(async (folder) => {
     const path = `${folder}/model_index.json`;
     using plain = await Cascade.load(folder, { precision: "f32" });
-    const asked = await frames(plain, { commonNoise: 0.5 });
+    const asked = await frames(plain, { commonNoise: 0.5, noiseSeconds: 0.3 });
     const json = JSON.parse(await Deno.readTextFile(path));
-    json.stages.decoder.common_noise = 0.5;
+    Object.assign(json.stages.decoder, { common_noise: 0.5, noise_seconds: 0.3 });
     await Deno.writeTextFile(path, JSON.stringify(json));
     using trained = await Cascade.load(folder, { precision: "f32" });
     using video = await trained.generate("a butterfly", { size: 8 });
     assertEquals(await video.tensor.read(), asked);
     const sampling = (video: Video) => video.manifest?.stages.find(({ stage }) => stage === "decoder")?.sampling;
-    assertEquals(sampling(video)?.commonNoise, 0.5);
+    assertEquals([sampling(video)?.commonNoise, sampling(video)?.noiseSeconds], [0.5, 0.3]);
     // What is asked for goes first, none at all too.
-    assertEquals(await frames(trained, { commonNoise: 0 }), await frames(plain));
+    assertEquals(await frames(trained, { commonNoise: 0, noiseSeconds: 0 }), await frames(plain));
     const decoder = await trained.stage("decoder");
     using embedding = await trained.embed("a butterfly");
     using one = await decoder.sample(embedding, { seeds: [0], frames: 3 });
-    using other = await decoder.sample(embedding, { seeds: [0], frames: 3, commonNoise: 0.5 });
+    using other = await decoder.sample(embedding, { seeds: [0], frames: 3, commonNoise: 0.5, noiseSeconds: 0.3 });
     assertEquals(await one.read(), await other.read());
   }));
 

@@ -13,7 +13,18 @@ Deno.test("every choice of generate reaches the library by its name there", () =
     using picture = new Video(await Tensor.create([1, 6, 9, 3], new Float32Array(162).fill(0.5)), { fps: 1 });
     await picture.save(`${folder}/wide.png`);
     const texts = ["--negative", "two birds", "--to", "the sun", "--mix", "0.25"];
-    const sampling = ["--sampler", "ddpm", "--rescale", "0.5", "--threshold", "0.9", "--common-noise", "0.3"];
+    const sampling = [
+      "--sampler",
+      "ddpm",
+      "--rescale",
+      "0.5",
+      "--threshold",
+      "0.9",
+      "--common-noise",
+      "0.3",
+      "--noise-seconds",
+      "0.2",
+    ];
     const start = ["--image", `${folder}/wide.png`, "--strength", "0.5", "--fit", "contain"];
     const rest = ["--candidates", "2", "--samples", "2", "--loop", "--steps", "2", "--until", "decoder", "--fps", "12"];
     const place = ["--model", model, "--out", `${folder}/a.gif`, "--json"];
@@ -33,6 +44,7 @@ Deno.test("every choice of generate reaches the library by its name there", () =
         rescale: 0.5,
         threshold: 0.9,
         commonNoise: 0.3,
+        noiseSeconds: 0.2,
         strength: 0.5,
         fit: "contain",
         candidates: 2,

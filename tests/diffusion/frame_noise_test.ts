@@ -55,3 +55,53 @@ Deno.test("a share outside 0 to 1 is refused", async () => {
     );
   }
 });
+
+Deno.test("noise that changes over seconds correlates as a Gaussian of the time between frames", async () => {
+  const shape = [2, 6, 32, 32, 3];
+  const fps = [8, 24];
+  for (const common of [0, 0.4]) {
+    using noise = await frameNoise({ shape, seeds: [1, 2], stream: 5, common, smooth: { seconds: 0.2, fps } });
+    const values = await noise.read();
+    for (const [sample, rate] of fps.entries()) {
+      for (let frame = 0; frame < 6; frame++) {
+        const [here, seconds] = [6 * sample, frame / rate];
+        const expected = common + (1 - common) * Math.exp(-((seconds / 0.2) ** 2) / 2);
+        assert(Math.abs(product(values, here + frame, here + frame) - 1) < 0.1, `variance of ${frame}`);
+        const found = product(values, here, here + frame);
+        assert(Math.abs(found - expected) < 0.1, `${found} in place of ${expected} after ${seconds} s`);
+      }
+    }
+    assert(Math.abs(product(values, 0, 6)) < 0.1);
+  }
+  using zero = await frameNoise({ shape, seeds: [1, 2], stream: 5, smooth: { seconds: 0, fps: 8 } });
+  using plain = await frameNoise({ shape, seeds: [1, 2], stream: 5 });
+  assertEquals(await zero.read(), await plain.read());
+});
+
+Deno.test("smooth noise depends on a frame's moment alone, and with a period comes round", async () => {
+  const noise = async (frames: readonly number[], fps: number, period?: number): Promise<Float32Array> => {
+    const shape = [1, frames.length, 32, 32, 3];
+    using made = await frameNoise({ shape, seeds: [7], stream: 1, frames, smooth: { seconds: 0.25, fps, period } });
+    return await made.read();
+  };
+  const some = await noise([3, 4, 5, 60], 8);
+  assertEquals(some.slice(2 * SIZE, 3 * SIZE), await noise([5], 8));
+  assertEquals(some.slice(2 * SIZE, 3 * SIZE), await noise([15], 24));
+  for (const period of [2, 5, 16]) {
+    const round = await noise([0, 1, period - 1, period], 8, period);
+    for (const frame of [0, 1, 2]) assert(Math.abs(product(round, frame, frame) - 1) < 0.1, `${period}`);
+    for (let at = 0; at < SIZE; at++) assert(Math.abs((round[at] ?? 0) - (round[3 * SIZE + at] ?? 0)) < 1e-4);
+    // The last frame is as near to the first as the second is.
+    assert(Math.abs(product(round, 0, 1) - product(round, 2, 3)) < 0.1, `${period}`);
+  }
+});
+
+Deno.test("noise over less than no time is refused", async () => {
+  for (const seconds of [-1, NaN]) {
+    await assertRejects(
+      () => frameNoise({ shape: SHAPE, seeds: [1, 2], stream: 0, smooth: { seconds, fps: 8 } }),
+      KinoraError,
+      "at least 0 seconds",
+    );
+  }
+});

@@ -17,7 +17,18 @@ Deno.test("the embedded cascade is sampled as its recipe trains it", async () =>
   const recipe = (await read("recipes/default.json"))["model"]?.["stages"] as Record<string, Record<string, unknown>>;
   const model = (await read("models/default/model_index.json"))["stages"] as Record<string, Record<string, unknown>>;
   for (const [stage, settings] of Object.entries(model)) {
-    for (const field of ["schedule", "prediction", "residual_scale", "fps_range", "common_noise", "context", "size"]) {
+    for (
+      const field of [
+        "schedule",
+        "prediction",
+        "residual_scale",
+        "fps_range",
+        "common_noise",
+        "noise_seconds",
+        "context",
+        "size",
+      ]
+    ) {
       assertEquals(settings[field], recipe[stage]?.[field], `${stage}.${field}`);
     }
   }

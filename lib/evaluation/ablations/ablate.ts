@@ -16,7 +16,7 @@ import type { TrainingData } from "../../training/training_data.ts";
 import { loadNetwork } from "../../cascade/network_stage.ts";
 import { VERSION } from "../../version.ts";
 import { type AblationGroup, type AblationRow, type RowIdentity, sameMeasurement } from "./ablation.ts";
-import { commonNoise, guidance, sampler } from "./decoder_sampling.ts";
+import { commonNoise, guidance, noiseSeconds, sampler } from "./decoder_sampling.ts";
 import { frameSkip } from "./frame_skip.ts";
 import { superResolutionNoise, superResolutionTime } from "./super_resolution_frames.ts";
 import { temporalTraining } from "./temporal_training.ts";
@@ -28,6 +28,7 @@ export const ABLATION_GROUPS: readonly AblationGroup[] = [
   frameSkip,
   guidance,
   commonNoise,
+  noiseSeconds,
   sampler,
   temporalTraining,
 ];

@@ -78,6 +78,21 @@ export const commonNoise: AblationGroup = {
   },
 };
 
+/** Noise that changes smoothly when sampling only. */
+export const noiseSeconds: AblationGroup = {
+  name: "noise-seconds",
+  question: "Seconds over which the rest of the decoder's noise changes, in sampling",
+  protocol: PROTOCOL,
+  stages: STAGES,
+  needsData: false,
+  arms(cascade, options): AblationArm[] {
+    const { noise_seconds: trained } = stageSettings(cascade.index, "decoder");
+    return [0, 0.1, 0.2, 0.3, 0.5, 1].map((noise_seconds) =>
+      arm(`${noise_seconds}`, { noise_seconds }, cascade, options, { "trained with": trained })
+    );
+  },
+};
+
 function arm(
   name: string,
   varied: AblationSettings,
@@ -86,9 +101,9 @@ function arm(
   more: AblationSettings = {},
 ): AblationArm {
   const prompts = ABLATION_PROMPTS.slice(0, samples);
-  const { steps, guidance, sampler, common_noise, frames, fps } = stageSettings(index, "decoder");
+  const { steps, guidance, sampler, common_noise, noise_seconds, frames, fps } = stageSettings(index, "decoder");
   const prior = stageSettings(index, "prior");
-  const all = { steps, guidance, sampler: sampler.type, common_noise, frames, fps, ...varied };
+  const all = { steps, guidance, sampler: sampler.type, common_noise, noise_seconds, frames, fps, ...varied };
   const settings = Object.entries(all).filter(([name]) => !(name in varied));
   return {
     name,
@@ -123,6 +138,7 @@ async function measure(work: AblationWork, settings: AblationSettings, prompts: 
       guidance: Number(settings["guidance"]),
       sampler: sampler?.type === decoder.settings.sampler.type ? undefined : sampler,
       commonNoise: Number(settings["common_noise"]),
+      noiseSeconds: Number(settings["noise_seconds"]),
       signal,
     });
     let result = await run.next();

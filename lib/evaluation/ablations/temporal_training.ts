@@ -42,9 +42,11 @@ interface Variation {
   readonly curriculum: boolean;
   /** The share of noise that frames have in common, in training as in sampling. */
   readonly common_noise: number;
+  /** Seconds over which the rest changes, in training as in sampling. */
+  readonly noise_seconds: number;
 }
 
-const PLAIN: Variation = { start: "identity", layers: "both", curriculum: true, common_noise: 0 };
+const PLAIN: Variation = { start: "identity", layers: "both", curriculum: true, common_noise: 0, noise_seconds: 0 };
 
 const ARMS: Readonly<Record<string, Partial<Variation>>> = {
   "as in the paper": {},
@@ -53,14 +55,14 @@ const ARMS: Readonly<Record<string, Partial<Variation>>> = {
   "attention only": { layers: "attention" },
   "no temporal layers": { layers: "none" },
   "even frame rates": { curriculum: false },
-  "common noise 0.2": { common_noise: 0.2 },
   "common noise 0.5": { common_noise: 0.5 },
+  "noise over 0.3 s": { noise_seconds: 0.3 },
 };
 
 /** Short trainings of the decoder's temporal layers. */
 export const temporalTraining: AblationGroup = {
   name: "temporal-training",
-  question: "Short trainings of D^t: initialisation, temporal layers, fps curriculum, common noise",
+  question: "Short trainings of D^t: initialisation, temporal layers, fps curriculum, noise of frames",
   protocol:
     "The model's decoder loses its temporal layers and its frame rate, grows new ones and is trained on clips for a " +
     "few steps, by the recipe's stage decoder-video without pictures and without clipping of gradients; all arms see the " +
@@ -163,7 +165,7 @@ const STILL_LAYERS: Readonly<Record<Variation["layers"], readonly string[]>> = {
 /** The model that is trained, in the arm's folder: the image tower, and the decoder to start from. */
 async function startModel(
   { cascade, folder }: AblationWork,
-  { start, common_noise }: Variation,
+  { start, common_noise, noise_seconds }: Variation,
 ): Promise<ModelFolder> {
   const image = stageSettings(cascade.index, "image");
   const decoder = stageSettings(cascade.index, "decoder");
@@ -174,7 +176,7 @@ async function startModel(
   }
   const from = `${cascade.index.folder}/${decoder.folder}`;
   await writeStartNetwork(from, `${folder}/decoder-image/decoder`, { start, seed: SEED });
-  const stages = { image, decoder: { ...decoder, common_noise } };
+  const stages = { image, decoder: { ...decoder, common_noise, noise_seconds } };
   return await ModelFolder.open(model, { _class_name: CASCADE_CLASS, name: cascade.index.name, stages }, ["decoder"]);
 }
 
@@ -240,6 +242,7 @@ async function validationLoss(
       seeds: numbers(clip * LEVELS, LEVELS),
       stream: 0,
       common: settings.common_noise,
+      smooth: { seconds: settings.noise_seconds, fps: settings.fps },
     });
     const { noisy, target, timesteps } = await noisyBatch(
       clean,

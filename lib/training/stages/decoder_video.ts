@@ -176,7 +176,9 @@ class DecoderVideoTraining implements StageTraining {
       shape: clean.shape,
       seeds: draws.seeds(clips.length),
       stream: 0,
-      common: draws.chance(start + (end - start) * progress) ? 0 : decoder.common_noise,
+      ...draws.chance(start + (end - start) * progress)
+        ? {}
+        : { common: decoder.common_noise, smooth: { seconds: decoder.noise_seconds, fps } },
     });
     const times = drawTimes(decoder, clips.length, draws);
     const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, decoder.prediction);
