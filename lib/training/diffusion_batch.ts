@@ -34,13 +34,19 @@ export interface DiffusionBatch extends BatchTimes {
  * @param settings The stage's schedule.
  * @param count Number of samples.
  * @param draws Where randomness comes from.
+ * @param least The share of the schedule that is left out: 0 for all of it, near 1 for next to nothing but noise.
  */
-export function drawTimes(settings: Pick<DiffusionSettings, "schedule">, count: number, draws: Draws): BatchTimes {
+export function drawTimes(
+  settings: Pick<DiffusionSettings, "schedule">,
+  count: number,
+  draws: Draws,
+  least = 0,
+): BatchTimes {
   const schedule = noiseSchedule(settings.schedule);
   const { length } = schedule;
   const parts = draws.several(Array.from({ length: count }, (_, index) => index), count);
   const times = parts.map((part) => {
-    const share = (part + draws.next()) / count;
+    const share = least + (1 - least) * (part + draws.next()) / count;
     return length === undefined ? EDGE + (1 - 2 * EDGE) * share : Math.min(length - 1, Math.floor(share * length));
   });
   return {

@@ -20,6 +20,15 @@ await libraryInfo();
 
 const COSINE = { schedule: { type: "cosine", shift: 2 } } as const;
 
+Deno.test("drawTimes() leaves the first part of the schedule out when asked to", () => {
+  const { timesteps } = drawTimes(COSINE, 8, new Draws(1, 0, 0), 0.8);
+  const sorted = timesteps.toSorted((a, b) => a - b);
+  for (const [at, timestep] of sorted.entries()) {
+    const least = 0.002 + 0.996 * (0.8 + 0.2 * at / 8);
+    assert(timestep / 1000 >= least - 1e-9 && timestep / 1000 <= least + 0.996 * 0.2 / 8 + 1e-9, `${timestep}`);
+  }
+});
+
 Deno.test("drawTimes() takes one time from each part of the schedule", () => {
   const { timesteps, levels } = drawTimes(COSINE, 8, new Draws(1, 0, 0));
   const parts = timesteps.map((timestep) => Math.floor((timestep / 1000 - 0.002) / 0.996 * 8));

@@ -43,6 +43,7 @@ interface Settings {
   readonly drop: number;
   readonly embeddingNoise: number;
   readonly ownEmbedding: number;
+  readonly leastTime: number;
   readonly curriculum: FpsCurriculum;
 }
 
@@ -56,6 +57,8 @@ export function readInterpolation(f: JsonFields): StageStarter {
     drop: f.number("drop", 0, 1, 0.1),
     embeddingNoise: f.number("embedding_noise", 0, 2, 0.5),
     ownEmbedding: f.number("own_embedding", 0, 1, 0.25),
+    // Few steps of sampling begin at the noisy end, and what is learnt there is all that one step uses.
+    leastTime: f.number("least_time", 0, 0.99, 0),
     curriculum: readCurriculum(f),
   };
   return (context) =>
@@ -88,7 +91,7 @@ class InterpolationTraining implements StageTraining {
 
   async batch({ samples, progress, draws, keep }: BatchRequest): Promise<readonly Objective[]> {
     const { data, model } = this.#context;
-    const { masks, curriculum, drop } = this.#settings;
+    const { masks, curriculum, drop, leastTime } = this.#settings;
     const settings = model.settings("interpolation");
     const clips = draws.several(this.#seen, samples);
     const fps = clips.map(() => curriculumFps(settings.fps_range, curriculum, { progress, uniform: draws.next() }));
@@ -100,7 +103,7 @@ class InterpolationTraining implements StageTraining {
     const { residual_scale: scale, prediction } = settings;
     using extra = await maskedClips(clean, { ...masks, blend: scale !== undefined }, draws);
     using noise = await Tensor.noise({ shape: clean.shape, seeds: draws.seeds(clips.length), stream: 0 });
-    const times = drawTimes(settings, clips.length, draws);
+    const times = drawTimes(settings, clips.length, draws, leastTime);
     const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, prediction);
     using frames = noisy;
     let wanted = target;
