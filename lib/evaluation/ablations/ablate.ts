@@ -54,7 +54,7 @@ export interface AblationOptions {
   /**
    * Steps of each short training, 1 to 1,000,000.
    *
-   * @default {150}
+   * @default {40}
    */
   readonly trainingSteps?: number | undefined;
   /**
@@ -66,7 +66,7 @@ export interface AblationOptions {
   /**
    * Prompts or clips that each arm is measured on, 1 to 64; there are 8 prompts.
    *
-   * @default {8}
+   * @default {4}
    */
   readonly samples?: number | undefined;
   /** Stops the work. */
@@ -177,7 +177,7 @@ function chosenArms(
   cascade: Cascade,
   options: AblationOptions,
 ): { readonly group: AblationGroup; readonly arm: ReturnType<AblationGroup["arms"]>[number] }[] {
-  const { groups: names, arms, trainingSteps = 150, batch = 4, samples = 8, recipe } = options;
+  const { groups: names, arms, trainingSteps = 40, batch = 4, samples = 4, recipe } = options;
   const whole = { trainingSteps: [trainingSteps, 1e6], batch: [batch, 256], samples: [samples, 64] } as const;
   for (const [name, [value, most]] of Object.entries(whole)) {
     if (Number.isInteger(value) && value >= 1 && value <= most) continue;
