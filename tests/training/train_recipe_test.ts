@@ -140,14 +140,14 @@ Deno.test("losses fall", () =>
     }
   }));
 
-Deno.test("clips are trained with the decoder's share of common noise", () =>
+Deno.test("clips are trained with the decoder's noise", () =>
   withData(async (folder) => {
     await train(folder, "noise", 1, { stages: ["tokenizer", "text-pair", "decoder-image"] });
     using data = await TrainingData.open(`${folder}/data`);
-    for (const share of [0, 0.5, 1]) {
+    for (const [share, seconds] of [[0, 0], [0.5, 0], [1, 0], [0.3, 0.1]] as const) {
       const json = tinyRecipe(1);
       const { decoder } = (json["model"] as { stages: Record<string, Record<string, unknown>> }).stages;
-      Object.assign(decoder ?? {}, { common_noise: share });
+      Object.assign(decoder ?? {}, { common_noise: share, noise_seconds: seconds });
       const { model: index, stages } = parseRecipe(json, "tiny.json");
       const video = stages.find(({ stage }) => stage === "decoder-video");
       assert(video !== undefined && video.stage !== "tokenizer");
@@ -162,7 +162,7 @@ Deno.test("clips are trained with the decoder's share of common noise", () =>
       });
       using held = new DisposableStack();
       const levels = noiseSchedule(model.settings("decoder").schedule);
-      const correlations: number[] = [];
+      const [correlations, expected]: [number[], number[]] = [[], []];
       for (let step = 0; correlations.length < 8; step++) {
         const [objective] = await training.batch({
           samples: 2,
@@ -173,7 +173,7 @@ Deno.test("clips are trained with the decoder's share of common noise", () =>
         });
         if (objective?.type !== "regression") throw new Error("no regression");
         // Batches of pictures have one frame.
-        const { sample, timestep } = objective.inputs as { sample: Tensor; timestep: number[] };
+        const { sample, timestep, fps } = objective.inputs as { sample: Tensor; timestep: number[]; fps: number[] };
         if (sample.shape[1] === 1) continue;
         const at = timestep.map((time) => levels.level(time / 1000));
         // Of a noisy sample and its v, the noise.
@@ -184,9 +184,12 @@ Deno.test("clips are trained with the decoder's share of common noise", () =>
         const [values, size] = [await noise.read(), 8 * 8 * 3];
         const products = Array.from({ length: size }, (_, place) => (values[place] ?? 0) * (values[size + place] ?? 0));
         correlations.push(products.reduce((sum, value) => sum + value, 0) / size);
+        const alike = seconds === 0 ? 0 : Math.exp(-((1 / (fps[0] ?? NaN) / seconds) ** 2) / 2);
+        expected.push(share + (1 - share) * alike);
       }
-      const mean = correlations.reduce((sum, value) => sum + value, 0) / correlations.length;
-      assert(Math.abs(mean - share) < 0.12, `${mean} of ${share}`);
+      const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+      assert(Math.abs(mean(correlations) - mean(expected)) < 0.12, `${correlations} in place of ${expected}`);
+      assert(seconds === 0 || mean(expected) > share + 0.1);
     }
   }));
 
