@@ -86,7 +86,7 @@ const MADE_UP = 0.12;
 const COMMON_SHARE = 0.4;
 
 /** How often a filler around a name is a word of another thing: "watch the cat" is not about a watch. */
-const STRAY_SHARE = 0.12;
+const STRAY_SHARE = 0.2;
 
 /** What people write behind or between words. */
 const MARKS = [",", "!", ".", "?"];
