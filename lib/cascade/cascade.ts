@@ -338,9 +338,7 @@ export class Cascade implements Disposable {
     const leftOut = words.length > 0 && known.understood(prompt) !== prompt;
     if (share < settings.threshold && !leftOut) return [];
     const named = [...new Set(words)].slice(0, MOST_NAMED).map((word) => `"${word.slice(0, 40)}"`).join(", ");
-    const means = share < settings.threshold
-      ? "it reads the prompt without"
-      : "what it shows may have nothing to do with the prompt";
+    const means = leftOut ? "it reads the prompt without" : "what it shows may have nothing to do with the prompt";
     return [`The model has never seen ${named}: ${means}`];
   }
 

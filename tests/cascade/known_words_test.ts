@@ -55,6 +55,12 @@ Deno.test("a cascade reads a prompt without unknown words when it knows the fill
       'The model has never seen "majestic": it reads the prompt without',
     ]);
     assertEquals(await cascade.warnings("a  red butterfly"), []);
+    assertEquals(await cascade.warnings("incomprehensible red"), [
+      'The model has never seen "incomprehensible": it reads the prompt without',
+    ]);
+    assertEquals(await cascade.warnings("a buterfly"), [
+      'The model has never seen "buterfly": what it shows may have nothing to do with the prompt',
+    ]);
   }));
 
 Deno.test("a cascade warns of a prompt of unknown words, and its manifest says so", () =>
