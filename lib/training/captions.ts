@@ -199,9 +199,9 @@ export class Captions {
     return [...new Set(texts.flatMap(wordsOf))].sort();
   }
 
-  /** Those of {@linkcode Captions.words} that only fillers have, sorted: they name nothing to be seen. */
+  /** Those of {@linkcode Captions.words} that fillers have and that are no whole name, sorted: they name nothing to be seen. */
   fillers(): string[] {
-    const named = new Set(this.#words.flatMap(({ names, keywords }) => [...names, ...keywords]).flatMap(wordsOf));
+    const named = new Set(this.#words.flatMap(({ names }) => names));
     return [...new Set(FILLERS.flatMap(wordsOf))].filter((word) => !named.has(word)).sort();
   }
 

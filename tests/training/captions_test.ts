@@ -62,6 +62,29 @@ Deno.test("heldOut() names all concepts with the word", () => {
   }
 });
 
+Deno.test("fillers() are words of captions that are no name", () => {
+  const [fillers, words] = [captions.fillers(), new Set(captions.words())];
+  assertEquals(fillers, [...new Set(fillers)].sort());
+  for (const word of ["a", "please", "slowly"]) assert(fillers.includes(word), word);
+  for (const word of fillers) assert(words.has(word) && !captions.names.includes(word), word);
+});
+
+Deno.test("free() puts words of other things around names, but never makes them the caption's", () => {
+  const draws = new Draws(3, 0, 0);
+  const [own = CONCEPTS[0]] = CONCEPTS;
+  const others = new Set(CONCEPTS.slice(1).flatMap(({ tags, keywords }) => [...tags, ...keywords]));
+  for (const word of [own?.name, own?.label, ...own?.tags ?? [], ...own?.keywords ?? []]) others.delete(word ?? "");
+  for (const filler of captions.fillers()) others.delete(filler);
+  let strays = 0;
+  for (let round = 0; round < 5000; round++) {
+    const { text, concepts } = captions.free(0, draws);
+    if (!text.split(" ").some((word) => others.has(word))) continue;
+    strays++;
+    assertEquals(concepts, [0], text);
+  }
+  assert(strays > 20, `${strays}`);
+});
+
 Deno.test("captionTargets() are distributions", () => {
   const targets = captionTargets([{ text: "a", concepts: [2] }, { text: "b", concepts: [0, 3] }], 4);
   assertEquals([...targets], [0, 0, 1, 0, 0.5, 0, 0, 0.5]);
