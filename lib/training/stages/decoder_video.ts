@@ -160,7 +160,7 @@ class DecoderVideoTraining implements StageTraining {
 
   async #clips({ samples, progress, draws, keep }: BatchRequest): Promise<Objective> {
     const { data, model } = this.#context;
-    const { clipFrames, curriculum, swaying, ownEmbedding, embeddingNoise, independentNoise, drop } = this.#settings;
+    const { curriculum, swaying, ownEmbedding, embeddingNoise, independentNoise, drop } = this.#settings;
     const decoder = model.settings("decoder");
     const [start, end] = independentNoise;
     const still = data.stillConcepts;
