@@ -6,7 +6,7 @@
  */
 import process from "node:process";
 import { KinoraError } from "../../ffi/errors.ts";
-import { Network, type Precision } from "../../ffi/network.ts";
+import { type Device, Network, type Precision } from "../../ffi/network.ts";
 import { type Objective, Trainer } from "../../ffi/trainer.ts";
 import type { ModelStages } from "../cascade/model_index.ts";
 import { emaDecay, learningRate } from "./learning_rate.ts";
@@ -44,8 +44,10 @@ export interface StageRunOptions {
   readonly seed: number;
   /** The arithmetic. */
   readonly precision: Precision;
-  /** Threads that share a batch; by default as many as there are cores. */
+  /** Threads that share a batch; by default as many as there are cores, and one on a GPU. */
   readonly workers?: number | undefined;
+  /** What trains; by default the CPU. */
+  readonly device?: Device | undefined;
   /** What the checkpoint is good for: `resume` it where there is one, start over, or start from the model's weights. */
   readonly start?: "resume" | "restart" | "continue" | undefined;
   /** Called after each step. */
@@ -310,7 +312,7 @@ export function progressOf(budget: Budget, spent: { readonly step: number; reado
 }
 
 function stageContext(stage: TrainedStage, options: StageRunOptions): StageContext {
-  const { data, model, seed, precision, run } = options;
+  const { data, model, seed, precision, run, device } = options;
   return {
     data,
     model,
@@ -318,13 +320,13 @@ function stageContext(stage: TrainedStage, options: StageRunOptions): StageConte
     precision,
     async network(part: keyof ModelStages, start: NetworkStart): Promise<Network> {
       if (options.start === "continue" && await model.has(part)) {
-        return await Network.load(model.networkFolder(part), { trainable: true });
+        return await Network.load(model.networkFolder(part), { trainable: true, device });
       }
-      if (start.from === undefined) return await Network.create(start.config, { seed, trainable: true });
+      if (start.from === undefined) return await Network.create(start.config, { seed, trainable: true, device });
       const folder = await trainedFolder(start.from, part, run, model);
       const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
       const { fresh } = start;
-      return await Network.grow(folder, { ...config, ...start.config }, { seed, trainable: true, fresh });
+      return await Network.grow(folder, { ...config, ...start.config }, { seed, trainable: true, fresh, device });
     },
   };
 
