@@ -5,13 +5,27 @@
  * @module
  */
 import { KinoraError } from "../ffi/errors.ts";
+import type { Gpu } from "../ffi/library.ts";
+import type { Device } from "../ffi/network.ts";
 import { helpText, parseOptions } from "../lib/cli/options.ts";
 import { VERSION } from "../lib/version.ts";
 import { build } from "../tasks/build.ts";
 import { offlineArguments } from "../tasks/offline.ts";
 import type { Dtype } from "./cases.ts";
+import { builtForGpus, checkPeer, skipped } from "./gpu.ts";
 import { thisMachine } from "./machine.ts";
-import { compare, kinoraSide, type Measuring, peaks, peerSide, scale, startUp, trainingMemory } from "./measure.ts";
+import {
+  compare,
+  KINORA,
+  kinoraSide,
+  type Measuring,
+  peaks,
+  peerSide,
+  type Program,
+  scale,
+  startUp,
+  trainingMemory,
+} from "./measure.ts";
 import { NAMES, type Plan, planOf } from "./plan.ts";
 import { findPython } from "./python.ts";
 import {
@@ -22,8 +36,10 @@ import {
   record,
   reportJson,
   reportText,
+  type VideoRow,
 } from "./report.ts";
 import { coreList } from "./side.ts";
+import { timeOfVideo } from "./video.ts";
 
 const OPTIONS = {
   only: { type: "text", value: "NAME,...", help: "measure only these (see below)" },
@@ -40,6 +56,11 @@ const OPTIONS = {
   },
   quick: { type: "flag", help: "one short round of the last level's layers and of the unet's forward" },
   compile: { type: "flag", help: "compare the unet with torch.compile as well, which takes minutes and needs g++" },
+  device: {
+    type: "choice",
+    choices: ["cpu", "cuda"],
+    help: "what both sides compute on: cuda is the first NVIDIA GPU; default cpu",
+  },
   json: { type: "flag", help: "print one JSON object" },
   record: { type: "text", value: "FILE", help: "add everything that was measured to this file" },
 } as const;
@@ -51,8 +72,10 @@ const HELP = helpText({
     "and prints PyTorch's time divided by Kinora's. Needs Rust, and python3 with the packages of bench/requirements.txt.",
   options: OPTIONS,
   notes: `NAME is a row, for example conv3x3-64@64, or one of ${NAMES.join(", ")}.
-Without --only everything is measured but roofline (what the processor can do) and scaling (the unet's time and memory
-over frames, sizes and threads), which go to --record alone.`,
+Without --only everything is measured but video (from text to video by the default model), roofline (what the processor can
+do) and scaling (the unet's time and memory over frames, sizes and threads), the last two of which go to --record alone.
+With --device cuda layers and unet are compared with torch.compile too, and roofline and video are measured as well; without a
+GPU it says why, and measures nothing.`,
 }).replace("kinora bench", "deno task bench");
 
 /** Frames, sizes and threads at which the network is run alone. */
@@ -63,13 +86,14 @@ const SCALING: readonly (readonly [frames: number, size: number])[] = [[16, 64],
 
 function optionsOf(args: readonly string[]): { readonly values: ReturnType<typeof read>; readonly plan: Plan } {
   const values = read(args);
-  const { only, dtype, pass, quick, compile } = values;
+  const { only, dtype, pass, quick, compile, device } = values;
   const plan = planOf({
     only: only?.split(",").filter((name) => name !== ""),
     dtypes: dtype && [dtype],
     passes: pass && [pass],
     quick,
     compile,
+    device,
   });
   const cores = navigator.hardwareConcurrency;
   if ((values.threads ?? 1) > cores) {
@@ -83,24 +107,43 @@ function optionsOf(args: readonly string[]): { readonly values: ReturnType<typeo
 
 const read = (args: readonly string[]) => parseOptions("bench", OPTIONS, args).values;
 
-async function measured(plan: Plan, options: Measuring, dtypes: readonly Dtype[]): Promise<BenchRecord> {
-  const { jobs, extras } = plan;
-  const needsPython = jobs.length > 0 ||
-    ["memory", "start-up", "scaling"].some((name) => (extras as Set<string>).has(name));
-  const { torch, ...packages } = needsPython ? await findPython() : {} as Record<string, string>;
+/** Builds Kinora's side. */
+async function built(device: Device): Promise<Program> {
+  if (device === "cuda") return await builtForGpus();
   if (await build(["--package", "kinora-bench"]) !== 0) {
     throw new KinoraError("failed", "Kinora's side of the comparison was not built");
   }
+  return KINORA;
+}
+
+async function measured(
+  plan: Plan,
+  given: Omit<Measuring, "kinora">,
+  dtypes: readonly Dtype[],
+  file: string | undefined,
+): Promise<BenchRecord> {
+  const { jobs, extras } = plan;
+  const gpu = given.device === "cuda";
+  const needsPython = jobs.length > 0 || (gpu && extras.has("roofline")) ||
+    ["memory", "start-up", "scaling"].some((name) => (extras as Set<string>).has(name));
+  const { torch, ...packages } = needsPython ? await findPython() : {} as Record<string, string>;
+  if (gpu && needsPython) await checkPeer(given);
+  const options = { ...given, kinora: await built(given.device) };
   const rows: MeasuredRow[] = [];
   const memory: MemoryRow[] = [];
   const scaling: BenchRecord["scaling"][number][] = [];
   await using kinora = kinoraSide(options);
-  const { isa } = await kinora.ask<{ readonly isa: string }>({ do: "hello" });
+  const hello = await kinora.ask<{ readonly isa: string; readonly gpu: Gpu | null }>({ do: "hello" });
+  const host = await thisMachine(options.threads, options.cores);
+  const machine = gpu && hello.gpu !== null ? { ...host, gpu: hello.gpu } : host;
+  if (file !== undefined) await checkRecord(file, machine);
+  if (extras.has("roofline")) console.error(`bench: what the ${gpu ? "GPU" : "processor"} can do`);
+  const found = extras.has("roofline") ? [await peaks(options)] : [];
   if (jobs.length > 0) {
     await using python = peerSide(options);
     for (const [index, job] of jobs.entries()) {
       console.error(`bench: ${index + 1} of ${jobs.length}: ${job.of.name} ${job.pass} ${job.dtype}`);
-      rows.push(...await compare(job, kinora, python, options));
+      rows.push(...await compare(job, kinora, python, options, gpu ? found[0] : undefined));
     }
   }
   if (extras.has("start-up")) {
@@ -113,10 +156,8 @@ async function measured(plan: Plan, options: Measuring, dtypes: readonly Dtype[]
       memory.push(await trainingMemory(dtype, options));
     }
   }
-  if (extras.has("roofline")) console.error("bench: what the processor can do");
-  const found = extras.has("roofline") ? [await peaks(options)] : [];
   const alone = { ...options, threads: 1, cores: options.cores?.split(",")[0] };
-  if (extras.has("roofline") && options.threads > 1) found.push(await peaks(alone));
+  if (extras.has("roofline") && !gpu && options.threads > 1) found.push(await peaks(alone));
   if (extras.has("scaling")) {
     await using python = peerSide(options);
     for (const dtype of dtypes) {
@@ -129,12 +170,17 @@ async function measured(plan: Plan, options: Measuring, dtypes: readonly Dtype[]
   }
   const versions = {
     kinora: VERSION,
-    instructions: isa,
+    instructions: hello.isa,
     deno: Deno.version.deno,
     ...torch === undefined ? {} : { torch },
     ...packages,
   };
-  return { machine: await thisMachine(options.threads, options.cores), versions, rows, memory, peaks: found, scaling };
+  const videos: VideoRow[] = [];
+  if (extras.has("video")) {
+    console.error("bench: from text to video");
+    videos.push(await timeOfVideo(options.device, options.rounds));
+  }
+  return { machine, versions, rows, memory, peaks: found, scaling, videos };
 }
 
 /**
@@ -158,18 +204,25 @@ export async function bench(args: readonly string[]): Promise<number> {
   for (const signal of signals) Deno.addSignalListener(signal, stop);
   try {
     const { values, plan } = optionsOf(args);
+    const device = values.device ?? "cpu";
+    if (device === "cuda" && skipped()) return 0;
     const threads = values.threads ?? Math.min(2, navigator.hardwareConcurrency);
-    const cores = await coreList(threads);
-    if (values.record !== undefined) await checkRecord(values.record, await thisMachine(threads, cores));
+    const cores = device === "cuda" ? undefined : await coreList(threads);
     folder = await Deno.makeTempDir({ prefix: "kinora-bench-" });
-    const found = await measured(plan, {
-      threads,
-      cores,
-      rounds: values.rounds ?? (values.quick ? 1 : 3),
-      seconds: values.seconds ?? (values.quick ? 0.05 : 0.5),
-      folder,
-      denoArguments: await offlineArguments(),
-    }, values.dtype === undefined ? ["f32", "bf16"] : [values.dtype]);
+    const found = await measured(
+      plan,
+      {
+        threads,
+        cores,
+        rounds: values.rounds ?? (values.quick ? 1 : 3),
+        seconds: values.seconds ?? (values.quick ? 0.05 : 0.5),
+        folder,
+        denoArguments: await offlineArguments(),
+        device,
+      },
+      values.dtype === undefined ? ["f32", "bf16"] : [values.dtype],
+      values.record,
+    );
     if (values.record !== undefined) await record(values.record, found);
     if (values.json) console.log(JSON.stringify(reportJson(found)));
     else for (const line of reportText(found)) console.log(line);

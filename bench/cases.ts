@@ -93,14 +93,15 @@ export function unetCase(frames = FRAMES, size = 64, peers: readonly Peer[] = ["
 }
 
 /**
- * Operations of a layer's forward: two for each multiplication that is added; of a norm, none that are counted.
+ * Operations of a layer: two for each multiplication that is added; of a norm, none that are counted. A product's
+ * gradients are two products more.
  *
  * @returns `undefined` for what is not a layer.
  */
-export function operations({ layer, config }: Case): number | undefined {
+export function operations({ layer, config }: Case, pass: Pass = "forward"): number | undefined {
   const { frames, size } = config;
   const channels = Number(config["channels"]);
-  const rows = frames * size * size;
+  const rows = (pass === "train" ? 3 : 1) * frames * size * size;
   const product = (taps: number): number => 2 * rows * taps * channels * channels;
   switch (layer) {
     case "conv3x3":
@@ -121,13 +122,17 @@ export function operations({ layer, config }: Case): number | undefined {
   }
 }
 
-/** Bytes that a layer's forward must move at least: f32 activations in and out once, and the weights. */
-export function leastBytes({ layer, config }: Case): number {
+/**
+ * Bytes that a layer must move at least: f32 activations in and out once, and the weights; for the gradients the input, the
+ * weights and the output's gradient once more, and the gradients that they make.
+ */
+export function leastBytes({ layer, config }: Case, pass: Pass = "forward"): number {
   const channels = Number(config["channels"]);
   const activations = config.frames * config.size ** 2 * channels;
   const weights: Readonly<Record<string, number>> = { conv3x3: 9, temporal_conv: 3, conv1x1: 1, linear: 1 };
   const read = layer.endsWith("attention") ? 3 : 1;
-  return 4 * ((read + 1) * activations + (weights[layer] ?? 0) * channels ** 2);
+  const [ins, outs, kernels] = pass === "train" ? [3, 2, 3] : [1, 1, 1];
+  return 4 * ((ins * read + outs) * activations + kernels * (weights[layer] ?? 0) * channels ** 2);
 }
 
 /**

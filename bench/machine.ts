@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Gpu } from "../ffi/library.ts";
+
 /** Instruction sets that matter here, as Linux names them. */
 const FEATURES: readonly string[] = [
   "avx2",
@@ -37,6 +39,8 @@ export interface Machine {
   readonly memory: number;
   /** The system and its architecture. */
   readonly os: string;
+  /** The GPU, where one was measured. */
+  readonly gpu?: Gpu;
 }
 
 /** Looks at this machine. */

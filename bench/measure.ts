@@ -5,8 +5,10 @@
  */
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../ffi/errors.ts";
+import type { Device } from "../ffi/network.ts";
 import { type Case, type Dtype, type Job, type Peer, SPACE_TIME_UNET, tolerance, unetCase } from "./cases.ts";
 import type { MeasuredRow, MemoryRow, Peaks, ScalingRow } from "./report.ts";
+import { boundOf } from "./roofline.ts";
 import { interleaved, median } from "./rounds.ts";
 import { pinned, Side, type SideOptions, threadsEnvironment } from "./side.ts";
 
@@ -20,14 +22,31 @@ export interface Measuring extends SideOptions {
   readonly folder: string;
   /** Options of `deno` with which this package's modules load here. */
   readonly denoArguments: readonly string[];
+  /** What both sides compute on. */
+  readonly device: Device;
+  /** Kinora's side. */
+  readonly kinora: Program;
+}
+
+/** A program, and what it needs of its environment. */
+export interface Program {
+  /** Its file. */
+  readonly path: string;
+  /** More of its environment. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 
+/** Kinora's side for the CPU, where it is built. */
+export const KINORA: Program = {
+  path: here(`../native/target/release/${Deno.build.os === "windows" ? "kinora-bench.exe" : "kinora-bench"}`),
+};
+
 /** Starts Kinora's side. */
-export function kinoraSide(options: SideOptions): Side {
-  const name = Deno.build.os === "windows" ? "kinora-bench.exe" : "kinora-bench";
-  return new Side("Kinora", here(`../native/target/release/${name}`), [], options);
+export function kinoraSide(options: SideOptions & Pick<Measuring, "kinora">): Side {
+  const { path, env } = options.kinora;
+  return new Side("Kinora", path, [], { ...options, env });
 }
 
 /** Starts PyTorch's side. */
@@ -44,23 +63,31 @@ async function caseFile(of: Case, python: Side, folder: string): Promise<string>
 }
 
 /** Compares one case in all forms of the other side. */
-export async function compare(job: Job, kinora: Side, python: Side, options: Measuring): Promise<MeasuredRow[]> {
+export async function compare(
+  job: Job,
+  kinora: Side,
+  python: Side,
+  options: Measuring,
+  peaks?: Peaks,
+): Promise<MeasuredRow[]> {
   const { of, pass, dtype } = job;
+  const { device } = options;
   const file = await caseFile(of, python, options.folder);
   const results = `${options.folder}/results.safetensors`;
   await python.ask({ do: "forget" });
-  await kinora.ask({ do: "load", wanted: { layer: of.layer, config: of.config, pass, dtype }, file });
+  await kinora.ask({ do: "load", wanted: { layer: of.layer, config: of.config, pass, dtype, device }, file });
   const errors = new Map<Peer, number>();
   for (const peer of of.peers) {
-    const wanted = { layer: of.layer, config: of.config, pass, dtype, peer };
+    const wanted = { layer: of.layer, config: of.config, pass, dtype, device, peer };
     await python.ask({ do: "load", case: wanted, file });
     await python.ask({ do: "results", peer, file: results });
     const { error } = await kinora.ask<{ readonly error: number }>({ do: "compare", with: results });
     errors.set(peer, error);
   }
   await Deno.remove(results);
+  const bound = peaks && boundOf(job, peaks, await countedOperations(of, python));
   // What takes seconds has been warmed by the comparison.
-  const whole = of.layer === "unet";
+  const whole = of.layer === "unet" && device === "cpu";
   const request = { seconds: options.seconds, least: whole ? 1 : 3, warm: !whole };
   // Summed over all rounds: the system counts in hundredths of a second, too coarse for a single one.
   let [foreign, elapsed]: [number | undefined, number] = [0, 0];
@@ -74,11 +101,18 @@ export async function compare(job: Job, kinora: Side, python: Side, options: Mea
   const [ours = [], ...theirs] = await interleaved(options.rounds, sides);
   return of.peers.map((peer, index) => {
     const [peerRounds, error] = [theirs[index] ?? [], errors.get(peer) ?? Infinity];
-    return {
-      ...row(of.name, job, peer, ours, peerRounds, error),
-      ...shareOf(foreign, elapsed),
-    };
+    const found = row(of.name, job, peer, ours, peerRounds, error);
+    // Who else uses the processor says little of a GPU.
+    if (device === "cuda") return { ...found, ...bound && { share: bound.ms / found.kinora_ms } };
+    return { ...found, ...shareOf(foreign, elapsed) };
   });
+}
+
+/** The operations of the whole network as PyTorch counts them; layers' are known. */
+async function countedOperations({ layer, peers }: Case, python: Side): Promise<number | undefined> {
+  const [peer] = peers;
+  if (layer !== "unet") return undefined;
+  return (await python.ask<{ readonly operations: number }>({ do: "operations", peer })).operations;
 }
 
 /** The others' share of a core, if it is known. */
@@ -198,10 +232,13 @@ async function distance(ours: string, theirs: string): Promise<number> {
   return Math.sqrt(difference / b.reduce((sum, value) => sum + value ** 2, 0));
 }
 
-/** What the processor can do. */
+/** What the processor can do, or what PyTorch reaches on the GPU. */
 export async function peaks(options: Measuring): Promise<Peaks> {
-  await using side = kinoraSide(options);
-  const found = await side.ask<Omit<Peaks, "threads">>({ do: "peak", seconds: Math.max(options.seconds, 0.3) });
+  await using side = options.device === "cuda" ? peerSide(options) : kinoraSide(options);
+  const seconds = Math.max(options.seconds, 0.3);
+  const found = await side.ask<Omit<Peaks, "threads">>(
+    options.device === "cuda" ? { do: "peak", seconds, device: options.device } : { do: "peak", seconds },
+  );
   return { threads: options.threads, ...found };
 }
 

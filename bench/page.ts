@@ -9,7 +9,7 @@
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../ffi/errors.ts";
 import { writeTextWhole } from "../lib/video.ts";
-import { LAYER_KINDS, layerCase, leastBytes, LEVELS, operations } from "./cases.ts";
+import { LAYER_KINDS, layerCase, LEVELS } from "./cases.ts";
 import { type Curve, linePlot } from "./line_plot.ts";
 import {
   type BenchRecord,
@@ -20,7 +20,9 @@ import {
   othersOf,
   readRecord,
   type ScalingRow,
+  share,
 } from "./report.ts";
+import { boundOf } from "./roofline.ts";
 
 const mega = (bytes: number): string => (bytes / 1e6).toFixed(0);
 
@@ -36,20 +38,18 @@ export function rooflineTable({ rows, peaks, machine }: BenchRecord): string[] {
     const of = layers.get(name);
     if (of === undefined || pass !== "forward" || seen.has(`${name} ${dtype}`)) return [];
     seen.add(`${name} ${dtype}`);
-    const [work, bytes] = [operations(of) ?? 0, leastBytes(of)];
-    // Attention computes in f32 whatever the precision of products is.
-    const peak = of.layer.endsWith("attention") ? best.f32 : best[dtype];
-    if (peak === null) return [];
-    const [arithmetic, memory] = [work / peak / 1e6, bytes / best.memory / 1e6];
+    const bound = boundOf({ of, pass, dtype }, best);
+    if (bound === undefined) return [];
+    const { operations, bytes, by } = bound;
     return [[
       name,
       dtype,
-      arithmetic > memory ? "arithmetic" : "memory",
+      by,
       milliseconds(ms),
-      work === 0 ? "" : (work / ms / 1e6).toFixed(0),
+      operations === 0 ? "" : (operations / ms / 1e6).toFixed(0),
       mega(bytes),
       (bytes / ms / 1e6).toFixed(1),
-      `${(100 * Math.max(arithmetic, memory) / ms).toFixed(0)} %`,
+      share(bound.ms / ms),
     ]];
   });
   return markdownTable(3, ["layer", "dtype", "bound by", "ms", "GFLOP/s", "MB", "GB/s", "of the bound"], cells);

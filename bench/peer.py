@@ -1,8 +1,8 @@
 """PyTorch's side of `deno task bench`: reads requests from stdin, one JSON object a line, and answers each with one line.
 
-`write` makes a case's inputs and weights and writes them for both sides; `load` makes the case in one of PyTorch's forms
-and holds it until `forget`; `results` writes what a form gives, `time` runs it until time is up, `memory` says what the
-process has taken.
+`write` makes a case's inputs and weights and writes them for both sides; `load` makes the case in one of PyTorch's forms, on
+the CPU or on a GPU, and holds it until `forget`; `results` writes what a form gives, `time` runs it until time is up,
+`operations` counts those of one run, `memory` says what the process has taken, `peak` what the device reaches.
 
 Files hold activations as (height, width, frames, channels); every form of a layer gets them in its own layout and is
 timed without that conversion, as Kinora is.
@@ -69,8 +69,8 @@ class Layer:
     def __init__(self, case, tensors, train):
         self.train = train
         layer, config, form = case["layer"], case["config"], case["peer"]
-        dtype = DTYPES[case["dtype"]]
-        tensors = {name.split("/", 1)[1]: tensor.to(dtype) for name, tensor in tensors.items()}
+        dtype, self.device = DTYPES[case["dtype"]], device_of(case)
+        tensors = {name.split("/", 1)[1]: tensor.to(self.device, dtype) for name, tensor in tensors.items()}
         frames, size, c = config["frames"], config["size"], config["channels"]
         last = form == "channels_last"
         if layer == "temporal_conv":
@@ -177,13 +177,15 @@ class Unet:
     def __init__(self, case, tensors, train):
         self.model = space_time_unet(case["config"]["network"])
         self.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("state/")})
-        self.x, self.target, self.timestep = (tensors[f"in/{name}"] for name in ("x", "target", "timestep"))
+        self.device = device_of(case)
+        self.model.to(self.device)
+        self.x, self.target, self.timestep = (tensors[f"in/{n}"].to(self.device) for n in ("x", "target", "timestep"))
         self.bf16 = case["dtype"] == "bf16"
         self.call = torch.compile(self.model) if case["peer"] == "compile" else self.model
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4) if train else None
 
     def forward(self):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             return self.call(self.x, timestep=self.timestep)
 
     def loss(self):
@@ -209,21 +211,66 @@ class Unet:
         return {"loss": loss.detach().reshape(1), **found}
 
 
-def timed(case, seconds, least, warm):
+def device_of(request):
+    """The device that a request is for. On a GPU f32 is true f32, as it is on Kinora's side, and convolutions are tuned."""
+    device = torch.device(request.get("device", "cpu"))
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
+    return device
+
+
+def finish(device):
+    """Waits for what was begun on a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(run, device, seconds, least, warm):
+    """Milliseconds of each run to its end."""
     if warm:
-        case.run()
+        run()
+    finish(device)
     begin, times = time.perf_counter(), []
     while len(times) < least or time.perf_counter() - begin < seconds:
         start = time.perf_counter()
-        case.run()
+        run()
+        finish(device)
         times.append((time.perf_counter() - start) * 1e3)
     return times
+
+
+def peak(device, seconds):
+    """GFLOP/s of products of large matrices and GB/s of adding two arrays into a third, at best."""
+    side, count = (8192, 1 << 28) if device.type == "cuda" else (512, 1 << 22)
+
+    def best(work):
+        return min(timed(work, device, seconds, 3, True))
+
+    found = {}
+    for name, dtype in DTYPES.items():
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        found[name] = 2 * side**3 / best(lambda: a @ b) / 1e6
+    a, b, c = (torch.ones(count, device=device) for _ in range(3))
+    found["memory"] = 12 * count / best(lambda: torch.add(a, b, out=c)) / 1e6
+    return found
+
+
+def operations(case):
+    """The multiplications and additions of the products of one run."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        case.run()
+    return counter.get_total_flops()
 
 
 def answer(request, held):
     match request["do"]:
         case "hello":
-            return {"threads": torch.get_num_threads(), "capability": torch.backends.cpu.get_cpu_capability()}
+            gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+            capability = torch.backends.cpu.get_cpu_capability()
+            return {"threads": torch.get_num_threads(), "capability": capability, "gpu": gpu}
         case "write":
             write(request["case"], request["file"])
         case "forget":
@@ -235,10 +282,15 @@ def answer(request, held):
             held[wanted["peer"]] = make(wanted, tensors, wanted["pass"] == "train")
         case "results":
             found = held[request["peer"]].results()
-            found = {name: tensor.detach().float().contiguous() for name, tensor in found.items()}
+            found = {name: tensor.detach().float().cpu().contiguous() for name, tensor in found.items()}
             safetensors.torch.save_file(found, request["file"])
         case "time":
-            return {"ms": timed(held[request["peer"]], request["seconds"], request["least"], request["warm"])}
+            case = held[request["peer"]]
+            return {"ms": timed(case.run, case.device, request["seconds"], request["least"], request["warm"])}
+        case "operations":
+            return {"operations": operations(held[request["peer"]])}
+        case "peak":
+            return peak(device_of(request), request["seconds"])
         case "memory":
             return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
         case other:

@@ -26,6 +26,8 @@ export interface Row {
   readonly ratio: number;
   /** Whether both gave the same results, within {@linkcode MeasuredRow.tolerance}. */
   readonly agrees: boolean;
+  /** On a GPU, the share of the least time that its arithmetic and memory allow, {@linkcode Peaks}, in Kinora's. */
+  readonly share?: number;
 }
 
 /** A row with what stands behind it. */
@@ -52,13 +54,13 @@ export interface MemoryRow {
   readonly kinora_bytes: number;
 }
 
-/** What the processor can do. */
+/** What the hardware can do. */
 export interface Peaks {
   /** Threads. */
   readonly threads: number;
-  /** GFLOP/s of f32 multiply-adds in registers. */
+  /** GFLOP/s of f32: multiply-adds in registers, or on a GPU PyTorch's product of large matrices. */
   readonly f32: number | null;
-  /** GFLOP/s of bf16 products in registers. */
+  /** GFLOP/s of bf16 products, likewise. */
   readonly bf16: number | null;
   /** GB/s of reading two arrays and writing one. */
   readonly memory: number;
@@ -82,6 +84,20 @@ export interface ScalingRow {
   readonly foreign?: number;
 }
 
+/** A video by the default model from a text, with the defaults of `generate`. */
+export interface VideoRow {
+  /** The arithmetic. */
+  readonly dtype: Dtype;
+  /** Frames. */
+  readonly frames: number;
+  /** Height and width. */
+  readonly size: number;
+  /** Seconds: the median of the rounds. */
+  readonly seconds: number;
+  /** Seconds of each round. */
+  readonly rounds: readonly number[];
+}
+
 /** Everything that was measured on one machine. */
 export interface BenchRecord {
   /** The machine. */
@@ -96,18 +112,24 @@ export interface BenchRecord {
   readonly peaks: readonly Peaks[];
   /** Time and memory by size. */
   readonly scaling: readonly ScalingRow[];
+  /** From text to video. */
+  readonly videos: readonly VideoRow[];
 }
 
-/** What `--json` prints. */
-export function reportJson({ machine, versions, rows }: BenchRecord): {
+/** What `--json` prints; peaks and videos where they were measured. */
+export function reportJson({ machine, versions, rows, peaks, videos }: BenchRecord): {
   readonly machine: Machine;
   readonly versions: Readonly<Record<string, string>>;
   readonly rows: readonly Row[];
+  readonly peaks?: readonly Peaks[];
+  readonly videos?: readonly VideoRow[];
 } {
   return {
     machine,
     versions,
-    rows: rows.map(({ name, pass, dtype, peer, peer_ms, kinora_ms, ratio, agrees }) => ({
+    ...machine.gpu === undefined ? {} : { peaks },
+    ...videos.length === 0 ? {} : { videos },
+    rows: rows.map(({ name, pass, dtype, peer, peer_ms, kinora_ms, ratio, agrees, share }) => ({
       name,
       pass,
       dtype,
@@ -116,12 +138,17 @@ export function reportJson({ machine, versions, rows }: BenchRecord): {
       kinora_ms,
       ratio,
       agrees,
+      ...share === undefined ? {} : { share },
     })),
   };
 }
 
 /** One line that says on what it was measured. */
-export function machineLine({ cpu, features, cores, threads, pinned, memory, os }: Machine): string {
+export function machineLine({ cpu, features, cores, threads, pinned, memory, os, gpu }: Machine): string {
+  if (gpu !== undefined) {
+    const { name, capability, memory } = gpu;
+    return `${name}, compute capability ${capability.join(".")}, ${(memory / 2 ** 30).toFixed(0)} GiB; ${cpu}, ${os}`;
+  }
   const on = pinned === null
     ? "not pinned to cores"
     : `both sides pinned to ${cores === 1 ? "core" : "cores"} ${pinned}`;
@@ -152,16 +179,22 @@ export function milliseconds(ms: number): string {
   return ms >= 100 ? ms.toFixed(0) : ms.toPrecision(3);
 }
 
+/** A share in whole percents. */
+export function share(of: number): string {
+  return `${(100 * of).toFixed(0)} %`;
+}
+
 /** The share of a core above which others disturbed a row. */
 const DISTURBED = 0.05;
 
 /** What others took, marked where it is much. */
 export function othersOf({ foreign }: { readonly foreign?: number }): string {
-  return foreign === undefined ? "" : `${(foreign * 100).toFixed(0)} %${foreign > DISTURBED ? " !" : ""}`;
+  return foreign === undefined ? "" : `${share(foreign)}${foreign > DISTURBED ? " !" : ""}`;
 }
 
 /** The comparisons as a table. */
 export function comparisonTable(rows: readonly MeasuredRow[]): string[] {
+  const shares = rows.some((row) => row.share !== undefined);
   const cells = rows.map((row) => [
     row.name,
     row.pass,
@@ -171,18 +204,28 @@ export function comparisonTable(rows: readonly MeasuredRow[]): string[] {
     milliseconds(row.kinora_ms),
     row.ratio.toFixed(2),
     `${row.agrees ? "yes" : "NO"} ${row.error.toExponential(1)}`,
-    othersOf(row),
+    shares ? row.share === undefined ? "" : share(row.share) : othersOf(row),
   ]);
   return markdownTable(
     4,
-    ["row", "pass", "dtype", "peer", "PyTorch ms", "Kinora ms", "PyTorch / Kinora", "agrees", "others"],
+    [
+      "row",
+      "pass",
+      "dtype",
+      "peer",
+      "PyTorch ms",
+      "Kinora ms",
+      "PyTorch / Kinora",
+      "agrees",
+      shares ? "of the bound" : "others",
+    ],
     cells,
   );
 }
 
 /** Everything as text: tables, and under them what they mean. */
 export function reportText(record: BenchRecord): string[] {
-  const { machine, versions, rows, memory } = record;
+  const { machine, versions, rows, memory, peaks, videos } = record;
   const named = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
   const lines = [machineLine(machine), named, ""];
   if (rows.length > 0) {
@@ -191,8 +234,23 @@ export function reportText(record: BenchRecord): string[] {
       "",
       "Times are medians of the rounds' medians. 'agrees' gives the relative error between both results; allowed are",
       `${tolerances(rows)}.`,
-      "'others' is the share of a core that other processes took meanwhile; above 5 % the row is marked.",
+      ...machine.gpu === undefined
+        ? ["'others' is the share of a core that other processes took meanwhile; above 5 % the row is marked."]
+        : peaks.map(({ f32, bf16, memory }) =>
+          `'of the bound' is the share of the least time: PyTorch reaches ${f32?.toFixed(0)} GFLOP/s in f32 and ` +
+          `${bf16?.toFixed(0)} in bf16 with large matrices, and ${
+            memory.toFixed(0)
+          } GB/s. Of the unet no bytes are counted.`
+        ),
       "",
+    );
+  }
+  for (const { dtype, frames, size, seconds, rounds } of videos) {
+    lines.push(
+      `Text to video by the default model, ${frames} frames of ${size}x${size}, ${dtype}: ${
+        seconds.toPrecision(3)
+      } s, ` +
+        `the median of ${rounds.length} after one that is not counted`,
     );
   }
   for (const { dtype, peer_bytes: peer, kinora_bytes: kinora } of memory) {
@@ -226,9 +284,9 @@ export async function readRecord(path: string): Promise<BenchRecord> {
     throw new KinoraError("not-found", `Cannot read "${path}": ${(cause as Error).message}`, { cause });
   }
   try {
-    const { machine, versions, rows, memory, peaks, scaling } = JSON.parse(text);
-    if ([rows, memory, peaks, scaling].every(Array.isArray) && machine?.cpu && versions?.kinora) {
-      return { machine, versions, rows, memory, peaks, scaling };
+    const { machine, versions, rows, memory, peaks, scaling, videos = [] } = JSON.parse(text);
+    if ([rows, memory, peaks, scaling, videos].every(Array.isArray) && machine?.cpu && versions?.kinora) {
+      return { machine, versions, rows, memory, peaks, scaling, videos };
     }
   } catch {
     // Refused below.
@@ -265,6 +323,7 @@ export function merged(old: BenchRecord, added: BenchRecord): BenchRecord {
       added.scaling,
       ({ frames, size, threads, dtype }) => `${frames} ${size} ${threads} ${dtype}`,
     ),
+    videos: join(old.videos, added.videos, ({ frames, size, dtype }) => `${frames} ${size} ${dtype}`),
   };
 }
 
@@ -274,7 +333,7 @@ export function merged(old: BenchRecord, added: BenchRecord): BenchRecord {
  * @throws {KinoraError} As {@linkcode readRecord} and {@linkcode merged}.
  */
 export async function checkRecord(path: string, machine: Machine): Promise<void> {
-  const nothing = { machine, versions: {}, rows: [], memory: [], peaks: [], scaling: [] };
+  const nothing = { machine, versions: {}, rows: [], memory: [], peaks: [], scaling: [], videos: [] };
   if (await exists(path)) merged(await readRecord(path), nothing);
 }
 

@@ -36,6 +36,8 @@ export interface SideOptions {
   readonly threads: number;
   /** Cores it is pinned to, if any. */
   readonly cores: string | undefined;
+  /** More of its environment. */
+  readonly env?: Readonly<Record<string, string>> | undefined;
 }
 
 /** The command of a pinned program. */
@@ -63,7 +65,7 @@ export class Side implements AsyncDisposable {
     this.#name = name;
     this.#process = new Deno.Command(command, {
       args: all,
-      env: threadsEnvironment(options.threads),
+      env: { ...threadsEnvironment(options.threads), ...options.env },
       stdin: "piped",
       stdout: "piped",
     }).spawn();

@@ -44,8 +44,7 @@ export interface NetworkOptions extends JobOptions {
    */
   readonly precision?: Precision | undefined;
   /**
-   * What it computes on. Inputs and outputs are in main memory all the same, so that everything else works as before. A
-   * trainable network is on the CPU.
+   * What it computes on. Inputs and outputs are in main memory all the same, so that everything else works as before.
    *
    * @default {"cpu"}
    */

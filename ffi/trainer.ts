@@ -11,7 +11,7 @@ import type { Tensor } from "./tensor.ts";
 
 /** How a trainer is made. */
 export interface TrainerOptions {
-  /** Threads that share a batch; by default as many as there are cores. */
+  /** Threads that share a batch; by default as many as there are cores, and always one for networks on a GPU. */
   readonly workers?: number | undefined;
   /**
    * Whether a moving average of the weights is kept.
@@ -166,7 +166,7 @@ export class Trainer extends NativeObject {
    *
    * @param networks What is trained; all made with `trainable`.
    * @param options How.
-   * @throws {KinoraError} `refused` when a network is not trainable.
+   * @throws {KinoraError} `refused` when a network is not trainable, or not on the device of the others.
    */
   static async create(networks: readonly Network[], options: TrainerOptions = {}): Promise<Trainer> {
     const { workers, ema } = options;
@@ -214,7 +214,8 @@ export class Trainer extends NativeObject {
    */
   async ema(index: number): Promise<Network> {
     const request = { verb: "trainer.ema", trainer: handleOf(this), network: index };
-    return new Network(await runJob<NetworkReply>(request, {}, [this]));
+    const device = this.networks[index]?.device;
+    return new Network(await runJob<NetworkReply>(request, {}, [this]), { device });
   }
 
   /**

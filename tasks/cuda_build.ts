@@ -17,15 +17,22 @@ import { offlineArguments } from "./offline.ts";
 
 /** Cargo's folder for it: what is built without CUDA stays as it is. */
 const TARGET = `${NATIVE}/target/with-cuda`;
+/** What cargo builds with CUDA: always the same packages, so that what they share is built once. */
+const PACKAGES: readonly string[] = [
+  ...["kinora-abi", "kinora-bench", "kinora-kernels"].flatMap((name) => ["--package", name]),
+  ...["--features", "cuda", "--target-dir", TARGET],
+];
 /** Where the library goes: beside the one for the CPU. */
 export const CUDA_LIBRARY = `${NATIVE}/target/release/${CUDA_LIBRARY_FILE}`;
+/** Kinora's side of the comparison with PyTorch on a GPU, which {@linkcode buildForGpus} builds as well. */
+export const CUDA_BENCH = `${TARGET}/release/kinora-bench`;
 /** The libraries of CUDA that it opens and the host's device stands in for. */
-const OPENED: readonly string[] = ["libcuda.so.1", "libcublas.so.13", "libcurand.so.10"];
+const OPENED: readonly string[] = ["libcuda.so.1", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"];
 
 /** What builds with a toolkit are given. */
 export function cargoEnvironment({ home, env }: Toolkit): Record<string, string> {
-  // So that the library finds NVIDIA's where they are not the system's.
-  return { ...env, KINORA_CUDA_LIBRARIES: `${home}/lib64` };
+  // So that the library finds NVIDIA's where they are not the system's, and candle is built without what is not used.
+  return { ...env, KINORA_CUDA_LIBRARIES: `${home}/lib64`, NVCC: `${NATIVE}/candle_nvcc.sh` };
 }
 
 /**
@@ -60,7 +67,7 @@ Or with a CUDA 13 of your own:
   const code = await build(args);
   if (code !== 0) return code;
   const cargo = new Deno.Command("cargo", {
-    args: ["build", "--release", "--package", "kinora-abi", "--features", "cuda", "--target-dir", TARGET, ...args],
+    args: ["build", "--release", ...PACKAGES, ...args],
     cwd: NATIVE,
     env: cargoEnvironment(found),
     stdin: "null",
@@ -72,6 +79,12 @@ Or with a CUDA 13 of your own:
   await Deno.copyFile(`${TARGET}/release/${libraryFileName()}`, partial);
   await Deno.rename(partial, CUDA_LIBRARY);
   return 0;
+}
+
+/** Where a program finds the libraries of CUDA: in `first`, if it is given, and in the toolkit. */
+export function librariesEnvironment({ home }: Toolkit, first?: string): Record<string, string> {
+  const folders = [first, `${home}/lib64`, Deno.env.get("LD_LIBRARY_PATH")];
+  return { LD_LIBRARY_PATH: folders.filter((folder) => folder).join(":") };
 }
 
 /** What a runner of tests counted, by its lines of the form `N passed; N failed` or `N passed | N failed`. */
@@ -95,36 +108,51 @@ async function tests(command: Deno.Command): Promise<Counts> {
   return { passed, failed: failed === 0 && (!success || passed === 0) ? 1 : failed };
 }
 
+/** Whose products of matrices are run: what `KINORA_CUDA_PRODUCTS` may be. */
+const PRODUCTS = ["cublas", "own"] as const;
+
+/** The tests of operations on the device that `env` leads to; `only` those of which the name has this in it. */
+async function operationTests(
+  toolkit: Toolkit,
+  env: Readonly<Record<string, string>>,
+  products: typeof PRODUCTS[number],
+  only: readonly string[] = [],
+): Promise<Counts> {
+  return await tests(
+    new Deno.Command("cargo", {
+      args: [
+        // One context, and the host's device is one.
+        ...["test", "--release", ...PACKAGES, "--test", "cuda", "--", "--test-threads", "1", ...only],
+      ],
+      cwd: NATIVE,
+      env: {
+        ...cargoEnvironment(toolkit),
+        ...env,
+        ...librariesEnvironment(toolkit, env["LD_LIBRARY_PATH"]),
+        KINORA_CUDA_PRODUCTS: products,
+      },
+      stdin: "null",
+    }),
+  );
+}
+
 /**
- * The tests of operations and of networks on the device that `env` leads to.
+ * The tests of operations, with cuBLASLt's products and with our own, and of networks on the device that `env` leads to.
  *
  * @param toolkit What they are built with.
  * @param env More of the environment: where libraries are found first, a fault to be planted.
  */
 export async function deviceTests(toolkit: Toolkit, env: Readonly<Record<string, string>> = {}): Promise<Counts> {
-  const folders = [env["LD_LIBRARY_PATH"], `${toolkit.home}/lib64`, Deno.env.get("LD_LIBRARY_PATH")];
-  const all = { ...env, LD_LIBRARY_PATH: folders.filter((folder) => folder).join(":") };
-  const rust = await tests(
-    new Deno.Command("cargo", {
-      args: [
-        ...["test", "--release", "--package", "kinora-kernels", "--features", "cuda", "--test", "cuda"],
-        // One context, and the host's device is one.
-        ...["--target-dir", TARGET, "--", "--test-threads", "1"],
-      ],
-      cwd: NATIVE,
-      env: { ...cargoEnvironment(toolkit), ...all },
-      stdin: "null",
-    }),
-  );
-  const networks = await tests(
-    new Deno.Command(Deno.execPath(), {
-      args: ["test", "-A", ...await offlineArguments(), "tests/cuda"],
-      cwd: fileURLToPath(new URL("..", import.meta.url)),
-      env: { KINORA_LIBRARY: CUDA_LIBRARY, ...all },
-      stdin: "null",
-    }),
-  );
-  return { passed: rust.passed + networks.passed, failed: rust.failed + networks.failed };
+  const all: Counts[] = [];
+  for (const products of PRODUCTS) all.push(await operationTests(toolkit, env, products));
+  const networks = new Deno.Command(Deno.execPath(), {
+    args: ["test", "-A", ...await offlineArguments(), "tests/cuda"],
+    cwd: fileURLToPath(new URL("..", import.meta.url)),
+    env: { KINORA_LIBRARY: CUDA_LIBRARY, ...env, ...librariesEnvironment(toolkit, env["LD_LIBRARY_PATH"]) },
+    stdin: "null",
+  });
+  all.push(await tests(networks));
+  return all.reduce((sum, { passed, failed }) => ({ passed: sum.passed + passed, failed: sum.failed + failed }));
 }
 
 /** Whether a GPU that is too old for the kernels is refused, and says so. */
@@ -149,11 +177,14 @@ async function onTheHost(toolkit: Toolkit): Promise<Counts> {
   try {
     for (const name of OPENED) await Deno.symlink(driver, `${folder}/${name}`);
     const whole = await deviceTests(toolkit, { LD_LIBRARY_PATH: folder });
-    const faulty = await deviceTests(toolkit, { LD_LIBRARY_PATH: folder, KINORA_CUDA_FAULT: "grid" });
-    // What is refused, and what is only saved, has no grid.
-    const noticed = faulty.failed >= whole.passed - 2;
+    const env = { LD_LIBRARY_PATH: folder };
+    const faulty = await deviceTests(toolkit, { ...env, KINORA_CUDA_FAULT: "grid" });
+    // What is refused (of operations with each of the products, and of trainers), and what is only saved, has no grid.
+    const noticed = faulty.failed >= whole.passed - 4;
     console.error(`a grid without its last block: ${faulty.failed} of ${whole.passed} notice`);
-    const more = [noticed, await refusesAnOldGpu(folder, toolkit)];
+    const products = await operationTests(toolkit, { ...env, KINORA_CUDA_FAULT: "products" }, "cublas", ["linear"]);
+    console.error(`cuBLASLt's products without their last column: ${products.failed} of 1 notices`);
+    const more = [noticed, products.failed === 1 && products.passed === 0, await refusesAnOldGpu(folder, toolkit)];
     return {
       passed: whole.passed + more.filter((good) => good).length,
       failed: whole.failed + more.filter((good) => !good).length,

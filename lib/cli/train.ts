@@ -12,6 +12,7 @@ import { trainRecipe } from "../training/train_recipe.ts";
 import type { Command } from "./command.ts";
 import { helpText, type Options, parseOptions } from "./options.ts";
 import { progressLine } from "./progress.ts";
+import { MODEL_OPTIONS } from "./video_options.ts";
 
 const OPTIONS = {
   stage: { type: "text", value: "NAMES", help: "train only these stages, with commas between; default all, in order" },
@@ -26,8 +27,13 @@ const OPTIONS = {
   run: { type: "text", value: "DIR", help: "where checkpoints and logs go; default runs/ and the recipe's name" },
   model: { type: "text", value: "DIR", help: "where finished weights go; default models/ and the recipe's name" },
   workers: { type: "whole", value: "N", least: 1, most: 256, help: "threads that share a batch; default all cores" },
+  device: MODEL_OPTIONS.device,
   seed: { type: "whole", value: "N", least: 0, most: Number.MAX_SAFE_INTEGER, help: "another seed; default 0" },
-  precision: { type: "choice", choices: ["f32", "bf16"], help: "default bf16 where the machine makes it fast" },
+  precision: {
+    type: "choice",
+    choices: ["f32", "bf16"],
+    help: "default bf16 on a GPU and where the machine makes it fast",
+  },
   continue: { type: "flag", help: "ignore checkpoints and start from the model's weights, with a new budget" },
   restart: { type: "flag", help: "ignore checkpoints and start over" },
   json: { type: "flag", help: "print one JSON object" },
@@ -72,6 +78,7 @@ export const command: Command = {
         seed: values.seed,
         precision: values.precision,
         workers: values.workers,
+        device: values.device,
         start: values.continue ? "continue" : values.restart ? "restart" : "resume",
         signal: io.signal,
         onProgress: ({ stage, step, progress, loss }) => {

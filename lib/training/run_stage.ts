@@ -6,7 +6,7 @@
  */
 import process from "node:process";
 import { KinoraError } from "../../ffi/errors.ts";
-import { Network, type Precision } from "../../ffi/network.ts";
+import { type Device, Network, type Precision } from "../../ffi/network.ts";
 import { type Objective, Trainer } from "../../ffi/trainer.ts";
 import type { ModelStages } from "../cascade/model_index.ts";
 import { emaDecay, learningRate } from "./learning_rate.ts";
@@ -44,8 +44,10 @@ export interface StageRunOptions {
   readonly seed: number;
   /** The arithmetic. */
   readonly precision: Precision;
-  /** Threads that share a batch; by default as many as there are cores. */
+  /** Threads that share a batch; by default as many as there are cores, and one on a GPU. */
   readonly workers?: number | undefined;
+  /** What trains; by default the CPU. */
+  readonly device?: Device | undefined;
   /** What the checkpoint is good for: `resume` it where there is one, start over, or start from the model's weights. */
   readonly start?: "resume" | "restart" | "continue" | undefined;
   /** Called after each step. */
@@ -310,8 +312,8 @@ export function progressOf(budget: Budget, spent: { readonly step: number; reado
 }
 
 function stageContext({ stage, training }: NetworkRecipe, options: StageRunOptions): StageContext {
-  const { data, model, seed, precision, run } = options;
-  const trainable = { trainable: true, trained: training.trained };
+  const { data, model, seed, precision, run, device } = options;
+  const trainable = { trainable: true, trained: training.trained, device };
   return {
     data,
     model,

@@ -15,7 +15,8 @@ import type { TrainedStage } from "./stage_training.ts";
 import { TrainingData } from "./training_data.ts";
 
 /** How a recipe is trained. */
-export interface TrainRecipeOptions extends Pick<StageRunOptions, "workers" | "start" | "onProgress" | "signal"> {
+export interface TrainRecipeOptions
+  extends Pick<StageRunOptions, "device" | "workers" | "start" | "onProgress" | "signal"> {
   /** The data set's folder. */
   readonly data: string;
   /** The model's folder; it is made where it is not there. */
@@ -32,7 +33,7 @@ export interface TrainRecipeOptions extends Pick<StageRunOptions, "workers" | "s
    * @default {0}
    */
   readonly seed?: number | undefined;
-  /** The arithmetic; by default `bf16` where the machine makes it fast, else `f32`. */
+  /** The arithmetic; by default `bf16` on a GPU and where the machine makes it fast, else `f32`. */
   readonly precision?: Precision | undefined;
   /** Called when a stage is done. */
   readonly onStage?: ((report: StageReport) => void) | undefined;
@@ -51,15 +52,16 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   using data = await TrainingData.open(options.data);
   const anew = options.start === "restart" ? stages.flatMap(({ stage }) => PARTS[stage]) : [];
   const model = await ModelFolder.open(options.model, recipe.model, anew);
-  const precision = options.precision ?? ((await libraryInfo()).fastBf16 ? "bf16" : "f32");
+  const fast = options.device === "cuda" || (await libraryInfo()).fastBf16;
+  const precision = options.precision ?? (fast ? "bf16" : "f32");
   for (const folder of [options.model, options.run]) await makeFolder(folder);
-  const { run, seed = 0, workers, start, onProgress, signal } = options;
+  const { run, seed = 0, device, workers, start, onProgress, signal } = options;
   const reports: StageReport[] = [];
   for (const stage of stages) {
     signal?.throwIfAborted();
     const report = stage.stage === "tokenizer"
       ? await tokenizerStage(stage, data, model, start === "restart")
-      : await runStage(stage, { data, model, run, seed, precision, workers, start, onProgress, signal });
+      : await runStage(stage, { data, model, run, seed, precision, device, workers, start, onProgress, signal });
     reports.push(report);
     options.onStage?.(report);
   }

@@ -1,8 +1,16 @@
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../../ffi/errors.ts";
+import { libraryInfo } from "../../ffi/library.ts";
+import { checkPeer } from "../../bench/gpu.ts";
 import { pinnedPackages } from "../../bench/python.ts";
 import { coresOf, Side } from "../../bench/side.ts";
+import { timeOfVideo } from "../../bench/video.ts";
+import { noGpu } from "../../tasks/cuda_gpu.ts";
+import { withTinyModel } from "../cascade/tiny_model.ts";
+
+// The library stays open.
+await libraryInfo();
 
 const BENCH = fileURLToPath(new URL("../../bench/bench.ts", import.meta.url));
 
@@ -59,6 +67,59 @@ Deno.test("bad options are refused before anything is looked for", async () => {
     assertEquals(err.includes("python3"), false);
   }
 });
+
+Deno.test({
+  name: "on a machine without a GPU it says why nothing is measured there, and that is no failure",
+  ignore: noGpu() === undefined,
+  fn: async () => {
+    const { code, out, err } = await bench(["--device", "cuda"]);
+    assertEquals([code, out], [0, ""]);
+    assertEquals(err.trim(), `bench: skipped, ${noGpu()}`);
+  },
+});
+
+Deno.test("what is not measured on a GPU is refused there", async () => {
+  const { code, err } = await bench(["--device", "cuda", "--only", "memory"]);
+  assertEquals(code, 2);
+  assertStringIncludes(err, "--only memory is not measured on a GPU");
+});
+
+Deno.test({
+  name: "a PyTorch that sees no GPU is refused",
+  ignore: Deno.build.os === "windows",
+  fn: async () => {
+    const path = await Deno.makeTempDir({ prefix: "kinora-test-" });
+    try {
+      const says = (gpu: string): Promise<void> =>
+        Deno.writeTextFile(`${path}/python3`, `#!/bin/sh\nread line\necho '{"threads": 1, "gpu": ${gpu}}'\n`, {
+          mode: 0o755,
+        });
+      // The program is looked for on this process's path.
+      const before = Deno.env.get("PATH") ?? "";
+      Deno.env.set("PATH", `${path}:${before}`);
+      try {
+        await says("null");
+        const options = { threads: 1, cores: undefined };
+        const error = await assertRejects(() => checkPeer(options), KinoraError, "PyTorch finds no GPU");
+        assertEquals(error.code, "refused");
+        await says('"a GPU"');
+        await checkPeer(options);
+      } finally {
+        Deno.env.set("PATH", before);
+      }
+    } finally {
+      await Deno.remove(path, { recursive: true });
+    }
+  },
+});
+
+Deno.test("the time of a video is the median of the rounds after one", () =>
+  withTinyModel(async (model) => {
+    const { dtype, frames, size, seconds, rounds } = await timeOfVideo("cpu", 3, model);
+    assert(["f32", "bf16"].includes(dtype) && frames > 1 && size > 1);
+    assertEquals(rounds.length, 3);
+    assertEquals(seconds, rounds.toSorted((a, b) => a - b)[1]);
+  }));
 
 Deno.test("--help names the rows", async () => {
   const { code, out } = await bench(["--help"]);

@@ -69,6 +69,42 @@ Deno.test("results that differ and rounds that were disturbed stand out", () => 
   assert(!text({ foreign: 0.04 }).includes("!"));
 });
 
+/** What a run on a GPU gives. The numbers are made up. */
+const onGpu: BenchRecord = {
+  ...recorded,
+  machine: { ...recorded.machine, pinned: null, gpu: { name: "Some GPU", capability: [9, 0], memory: 80 * 2 ** 30 } },
+  rows: recorded.rows.map(({ foreign: _, ...row }, i) => ({ ...row, ...i === 0 ? {} : { share: 0.375 } })),
+  peaks: [{ threads: 2, f32: 50_000, bf16: 700_000, memory: 3000 }],
+  videos: [{ dtype: "bf16", frames: 16, size: 256, seconds: 2, rounds: [1, 2, 3] }],
+};
+
+Deno.test("of a GPU the table says the share of the bound, and under it what that is, and how long a video takes", () => {
+  const lines = reportText(onGpu);
+  const [head = "", , first = "", second = ""] = lines.filter((line) => line.startsWith("|"));
+  assertStringIncludes(head, "| of the bound |");
+  assert(!head.includes("others"));
+  assert(!first.includes("%"));
+  assertStringIncludes(second, "38 % |");
+  const text = lines.join("\n");
+  for (
+    const part of [
+      "Some GPU, compute capability 9.0, 80 GiB",
+      "50000 GFLOP/s in f32 and 700000 in bf16",
+      "3000 GB/s",
+      "16 frames of 256x256, bf16: 2.00 s, the median of 3",
+    ]
+  ) assertStringIncludes(text, part);
+  assert(!text.includes("other processes"));
+});
+
+Deno.test("the JSON of a GPU has shares, peaks and videos besides", () => {
+  const json = JSON.parse(JSON.stringify(reportJson(onGpu)));
+  assertEquals(new Set(Object.keys(json)), new Set(["machine", "versions", "rows", "peaks", "videos"]));
+  assertEquals(json.machine.gpu.name, "Some GPU");
+  assertEquals(json.rows.map(({ share }: { share?: number }) => share), onGpu.rows.map(({ share }) => share));
+  assertEquals([json.peaks, json.videos], [onGpu.peaks, onGpu.videos]);
+});
+
 Deno.test("a record grows by rows and replaces those of the same name, but not with another machine's", async () => {
   const [first] = recorded.rows;
   assert(first !== undefined);

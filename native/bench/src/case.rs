@@ -1,7 +1,7 @@
 //! A case: one layer or network with its inputs and weights, ready to run.
 
 use crate::{Error, layers, unet};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use kinora_kernels::{Precision, with_precision};
 use serde::Deserialize;
 use serde_json::Value;
@@ -24,6 +24,20 @@ pub struct Wanted {
     pub pass: Pass,
     /// `f32` or `bf16`.
     pub dtype: Dtype,
+    /// `cpu` or `cuda`.
+    #[serde(default)]
+    pub device: Place,
+}
+
+/// Where it is run, by its name in options.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
 }
 
 /// What is timed.
@@ -67,16 +81,21 @@ pub trait Work {
 pub struct Case {
     work: Box<dyn Work>,
     precision: Precision,
+    device: Device,
 }
 
 impl Case {
     /// Makes the case from a file of inputs (`in/NAME`) and weights (`state/NAME`).
     pub fn new(wanted: &Wanted, file: &Path) -> Result<Self, Error> {
+        let device = match wanted.device {
+            Place::Cpu => Device::Cpu,
+            Place::Cuda => kinora_kernels::gpu()?.device,
+        };
         let read = kinora_networks::tensor_file::read(file, &mut |_, _| true)?;
         let (mut inputs, mut state) = (Tensors::new(), Tensors::new());
         for (name, tensor) in read.tensors {
             match (name.strip_prefix("in/"), name.strip_prefix("state/")) {
-                (Some(name), _) => inputs.insert(name.to_owned(), tensor),
+                (Some(name), _) => inputs.insert(name.to_owned(), tensor.to_device(&device)?),
                 (_, Some(name)) => state.insert(name.to_owned(), tensor),
                 _ => return Err(format!("the tensor {name:?} is neither an input nor a weight").into()),
             };
@@ -88,12 +107,13 @@ impl Case {
             }
             layer => Box::new(layers::Layer::new(layer, &wanted.config, inputs, state, train)?),
         };
-        Ok(Self { work, precision: wanted.dtype.precision() })
+        Ok(Self { work, precision: wanted.dtype.precision(), device })
     }
 
-    /// Runs it once.
+    /// Runs it once, to its end.
     pub fn run(&mut self) -> candle_core::Result<()> {
-        with_precision(self.precision, || self.work.run())
+        with_precision(self.precision, || self.work.run())?;
+        self.device.synchronize()
     }
 
     /// Runs it once for its results.

@@ -35,7 +35,7 @@ impl Layer {
         let cotangent = take(&mut inputs, "g")?;
         let shape = |name: &str| state.get(name).map(|tensor| tensor.shape().clone());
         let (weight, bias) = (shape("weight"), shape("bias"));
-        let parameters = Parameters::loaded(state, train);
+        let parameters = Parameters::loaded(state, train).on(cotangent.device());
         let b = parameters.builder();
         let kernel = || -> Result<(Weight, Tensor)> {
             let (Some(weight), Some(bias)) = (weight, bias) else { bail!("weight and bias are needed") };

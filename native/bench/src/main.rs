@@ -1,8 +1,8 @@
 //! Kinora's side of `deno task bench`: reads requests from stdin, one JSON object a line, and answers each with one line.
 //!
-//! One case is held at a time: `load` makes it from a file of inputs and weights, `compare` runs it once and says how far
-//! its results are from those in another file, `time` runs it until time is up, `memory` says what the process has taken,
-//! `peak` measures what the processor can do. Threads are those of `RAYON_NUM_THREADS`.
+//! One case is held at a time: `load` makes it from a file of inputs and weights, `results` writes what it gives, `compare`
+//! runs it once and says how far its results are from those in another file, `time` runs it until time is up, `memory` says
+//! what the process has taken, `peak` measures what the processor can do. Threads are those of `RAYON_NUM_THREADS`.
 
 mod case;
 mod compare;
@@ -13,8 +13,10 @@ mod train;
 mod unet;
 
 use case::{Case, Wanted};
+use kinora_networks::tensor_file::{self, StoredAs};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ enum Request {
     Hello,
     /// Makes a case.
     Load { wanted: Wanted, file: PathBuf },
+    /// Runs the case once and writes its results.
+    Results { file: PathBuf },
     /// Runs the case once and compares its results.
     Compare { with: PathBuf },
     /// Runs the case, once unmeasured when it is to be `warm`, then at least `least` times and for at least `seconds`.
@@ -49,11 +53,19 @@ fn answer(request: &str, case: &mut Option<Case>) -> Result<Value, Error> {
             "version": env!("CARGO_PKG_VERSION"),
             "isa": kinora_kernels::isa().name(),
             "threads": rayon::current_num_threads(),
+            "gpu": kinora_kernels::gpu().ok().map(|gpu| {
+                json!({ "name": gpu.name, "capability": [gpu.capability.0, gpu.capability.1], "memory": gpu.memory })
+            }),
         }),
         Request::Load { wanted, file } => {
             // The old one goes first: two would take twice the memory.
             *case = None;
             *case = Some(Case::new(&wanted, &file)?);
+            json!({})
+        }
+        Request::Results { file } => {
+            let results = case.as_mut().ok_or(loaded)?.results()?.into_iter().collect();
+            tensor_file::write(&file, &results, StoredAs::F32, &BTreeMap::new(), &mut |_, _| true)?;
             json!({})
         }
         Request::Compare { with } => {

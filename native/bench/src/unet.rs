@@ -36,10 +36,11 @@ impl Unet {
         train: bool,
         precision: Precision,
     ) -> std::result::Result<Self, Error> {
-        let layer = Layer::new("lucidrains.SpaceTimeUnet", config, Parameters::loaded(state, train)).map_err(plain)?;
-        let optimiser = if train { Some(Optimiser::new(layer.parameters())?) } else { None };
         let mut input = |name| take(&mut inputs, name);
         let (x, timestep, target) = (input("x")?, input("timestep")?, input("target")?);
+        let parameters = Parameters::loaded(state, train).on(x.device());
+        let layer = Layer::new("lucidrains.SpaceTimeUnet", config, parameters).map_err(plain)?;
+        let optimiser = if train { Some(Optimiser::new(layer.parameters())?) } else { None };
         Ok(Self { layer, x, timestep, target, precision, optimiser })
     }
 

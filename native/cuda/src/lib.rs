@@ -12,6 +12,7 @@ mod launch;
 #[cfg(feature = "ptx")]
 mod modules;
 mod norm;
+mod optimizer;
 mod resample;
 mod spatial_convolution;
 
@@ -23,5 +24,6 @@ pub use launch::{Address, Argument, Element, Launch};
 #[cfg(feature = "ptx")]
 pub use modules::module_of;
 pub use norm::{GroupNorm, RowNorm};
+pub use optimizer::{AdamW, SQUARES_PER_PART, sum_squares};
 pub use resample::{gather2, patchify, resize_axis, spread2};
 pub use spatial_convolution::SpatialConvolution;

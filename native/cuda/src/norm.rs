@@ -79,8 +79,12 @@ impl GroupNorm {
 pub struct RowNorm {
     /// How it is stored.
     pub element: Element,
-    /// Rows.
+    /// Rows: pixels x images.
     pub rows: usize,
+    /// Images, where clips have gains of their own; otherwise 1.
+    pub images: usize,
+    /// Rows of gains; it divides `images`.
+    pub clips: usize,
     /// Channels of a row.
     pub channels: usize,
     /// Layer norm, otherwise RMS norm.
@@ -93,21 +97,29 @@ pub struct RowNorm {
 
 impl RowNorm {
     fn launch(&self, what: &str, blocks: usize, mut arguments: Vec<Argument>) -> Launch {
-        arguments.extend(arguments![self.rows, self.channels, self.centre, self.eps, self.activation as i32]);
-        Launch::new(format!("{what}_{}", self.element.stored()), [blocks, 1, 1], 256, 0, arguments)
+        arguments.extend(arguments![
+            self.rows / self.clips,
+            self.images,
+            self.images / self.clips,
+            self.channels,
+            self.centre,
+            self.eps,
+            self.activation as i32
+        ]);
+        Launch::new(format!("{what}_{}", self.element.stored()), [blocks, self.clips, 1], 256, 0, arguments)
     }
 
-    /// y. `gamma` and `beta` (or none) are f32 (channels).
+    /// y. `gamma` and `beta` (or none) are f32 (channels); those of the next clip follow after 2 x channels numbers.
     pub fn forward(&self, x: Address, gamma: Address, beta: Address, y: Address) -> Launch {
-        self.launch("row_norm", self.rows.div_ceil(8), arguments![x, gamma, beta, y])
+        self.launch("row_norm", (self.rows / self.clips).div_ceil(8), arguments![x, gamma, beta, y])
     }
 
-    /// How many parts the gradients of gamma and beta are summed in.
+    /// How many parts the gradients of a clip's gamma and beta are summed in.
     pub fn parts(&self) -> usize {
-        self.rows.div_ceil(32)
+        (self.rows / self.clips).div_ceil(32)
     }
 
-    /// dx, and [`parts`](Self::parts) of (2C) f32: gamma's gradient, then beta's.
+    /// dx, and for each clip [`parts`](Self::parts) of (2C) f32: gamma's gradient, then beta's.
     pub fn backward(
         &self,
         x: Address,

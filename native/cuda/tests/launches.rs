@@ -7,6 +7,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use kinora_cuda::*;
 use kinora_kernels::{self as cpu, Precision, Sequences, Weight, with_precision};
+use kinora_training::optimizer::{AdamW as AdamWConstants, Moments, Update};
 
 mod driver;
 use driver::{Buffer, Driver};
@@ -306,7 +307,16 @@ fn norms() {
         } else {
             on_cpu(&[&x, &gamma], || cpu::rms_norm(x.as_tensor(), gamma.as_tensor(), 1e-5), &mut r)
         };
-        let norm = RowNorm { element: Element::F32, rows, channels, centre, eps: 1e-5, activation: Fused::None };
+        let norm = RowNorm {
+            element: Element::F32,
+            rows,
+            images: 1,
+            clips: 1,
+            channels,
+            centre,
+            eps: 1e-5,
+            activation: Fused::None,
+        };
         let (gx, ggamma, gbeta, gdy) = (buffer(&x), buffer(&gamma), buffer(&beta), Buffer::of(&dy));
         let offset = if centre { gbeta.at() } else { Address::NONE };
         let (gy, dx) = (Buffer::new(y.len()), Buffer::new(y.len()));
@@ -321,6 +331,86 @@ fn norms() {
         expected.extend(if centre { grads[2].clone() } else { sums.read()[channels..].to_vec() });
         close("dgamma, dbeta", &sums, &expected, 2e-5);
     }
+}
+
+#[test]
+#[ignore = "needs KINORA_CUDA_DRIVER"]
+fn norms_with_gains_of_each_clip() {
+    let run = |launch: Launch| Driver::get().run(&launch);
+    let mut r = Random(9);
+    for (pixels, clips, frames, channels) in [(12, 2, 3, 40), (7, 1, 5, 66)] {
+        let images = clips * frames;
+        let (x, gains) = (r.var(&[1, pixels, images, channels]), r.var(&[clips, 2 * channels]));
+        let op = || cpu::rms_norm_silu(x.as_tensor(), gains.as_tensor(), 1e-5);
+        let (y, dy, grads) = on_cpu(&[&x, &gains], op, &mut r);
+        let norm = RowNorm {
+            element: Element::F32,
+            rows: pixels * images,
+            images,
+            clips,
+            channels,
+            centre: false,
+            eps: 1e-5,
+            activation: Fused::Silu,
+        };
+        let (gx, ggains, gdy) = (buffer(&x), buffer(&gains), Buffer::of(&dy));
+        let Address(first) = ggains.at();
+        let (gamma, beta) = (Address(first), Address(first + 4 * channels as u64));
+        let (gy, dx, dgains) = (Buffer::new(y.len()), Buffer::new(y.len()), Buffer::new(gains.elem_count()));
+        let parts = Buffer::new(norm.parts() * gains.elem_count());
+        run(norm.forward(gx.at(), gamma, beta, gy.at()));
+        close("y", &gy, &y, 1e-5);
+        run(norm.backward(gx.at(), gamma, beta, gdy.at(), dx.at(), parts.at()));
+        close("dx", &dx, &grads[0], 2e-5);
+        run(sum_parts(parts.at(), dgains.at(), clips, norm.parts(), 2 * channels));
+        close("dgains", &dgains, &grads[1], 2e-5);
+    }
+}
+
+#[test]
+#[ignore = "needs KINORA_CUDA_DRIVER"]
+fn an_optimiser_s_steps_have_the_same_bits() {
+    let run = |launch: Launch| Driver::get().run(&launch);
+    let mut r = Random(10);
+    let count = 1000;
+    let mut values = r.values(count);
+    let mut moments = Moments::new(&values, true);
+    let (value, ema) = (Buffer::of(&values), Buffer::of(&values));
+    let (mean, square) = (Buffer::of(&vec![0f32; count]), Buffer::of(&vec![0f32; count]));
+    let constants = AdamWConstants { learning_rate: 0.01, weight_decay: 0.1, ..AdamWConstants::default() };
+    let launch = |step: cpu::Step| AdamW {
+        count,
+        rate: step.rate,
+        correction: step.correction,
+        keep: step.keep,
+        beta1: step.beta1,
+        beta2: step.beta2,
+        epsilon: step.epsilon,
+        gradient_scale: step.gradient_scale,
+        ema_decay: step.ema_decay,
+    };
+    for step in 1..=3 {
+        let update = Update { adamw: constants, step, gradient_scale: 0.3, ema_decay: 0.9 };
+        let gradient = r.values(count);
+        update.apply(&mut values, &gradient, &mut moments);
+        let (moments, gradient) = ([mean.at(), square.at()], Buffer::of(&gradient));
+        run(launch(update.numbers()).launch(value.at(), gradient.at(), moments, ema.at()));
+    }
+    let update = Update { adamw: constants, step: 4, gradient_scale: 0.3, ema_decay: 0.9 };
+    let direction = r.values(count);
+    update.apply_direction(&mut values, &direction, &mut moments);
+    let (gradient, none) = (Buffer::of(&direction), [Address::NONE; 2]);
+    run(launch(update.numbers_of_direction()).launch(value.at(), gradient.at(), none, ema.at()));
+    same("values", &value, &values);
+    same("mean", &mean, &moments.mean);
+    same("square", &square, &moments.square);
+    same("average", &ema, moments.ema.as_ref().unwrap());
+
+    let x = r.values(2 * SQUARES_PER_PART + 5);
+    let parts = Buffer::new(3);
+    run(sum_squares(Buffer::of(&x).at(), parts.at(), x.len()));
+    let square = |part: &[f32]| part.iter().map(|x| x * x).sum::<f32>();
+    close("squares", &parts, &x.chunks(SQUARES_PER_PART).map(square).collect::<Vec<_>>(), 1e-4);
 }
 
 #[test]

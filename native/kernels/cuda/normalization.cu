@@ -167,39 +167,53 @@ __device__ __forceinline__ void row_statistics(const T *row, int channels, int c
   rstd = centre ? 1.f / sqrtf(square + eps) : 1.f / fmaxf(sqrtf(square), eps);
 }
 
-// y = act(x̂ * gamma + beta), beta null or f32; `centre`: layer norm, otherwise x / max(rms, eps). grid ceil(rows / 8), 256.
+// The rows of a norm: `rows` of each clip. Activations are (pixels, images, channels), and the images of a clip, `per_clip`,
+// lie side by side; rows without clips are one image. Gains and offsets of the next clip follow after 2C numbers.
+struct Rows {
+  int rows, images, per_clip, channels;
+  // Of the i-th row of this block's clip, the first number.
+  __device__ __forceinline__ long long start(int i) const {
+    return ((long long)(i / per_clip) * images + blockIdx.y * per_clip + i % per_clip) * channels;
+  }
+  __device__ __forceinline__ long long gains() const { return (long long)blockIdx.y * 2 * channels; }
+};
+
+// y = act(x̂ * gamma + beta), beta null or f32; `centre`: layer norm, otherwise x / max(rms, eps).
+// grid (ceil(rows / 8), clips), 256 threads.
 template <typename T>
 __device__ __forceinline__ void row_norm_forward(const T *__restrict__ x, const float *__restrict__ gamma,
-                                                 const float *__restrict__ beta, T *__restrict__ y, int rows, int channels,
-                                                 int centre, float eps, int activation) {
+                                                 const float *__restrict__ beta, T *__restrict__ y, Rows r, int centre,
+                                                 float eps, int activation) {
   const int row = blockIdx.x * 8 + (threadIdx.x >> 5);
-  if (row >= rows) return;
+  if (row >= r.rows) return;
+  const long long start = r.start(row), gains = r.gains();
   float mean, rstd;
-  row_statistics(x + (long long)row * channels, channels, centre, eps, mean, rstd);
-  for (int c = threadIdx.x & 31; c < channels; c += 32) {
-    const long long at = (long long)row * channels + c;
-    const float normal = (to_float(x[at]) - mean) * rstd;
-    y[at] = from_float<T>(activate(fmaf(normal, gamma[c], beta ? beta[c] : 0.f), activation));
+  row_statistics(x + start, r.channels, centre, eps, mean, rstd);
+  for (int c = threadIdx.x & 31; c < r.channels; c += 32) {
+    const float normal = (to_float(x[start + c]) - mean) * rstd;
+    y[start + c] = from_float<T>(activate(fmaf(normal, gamma[gains + c], beta ? beta[gains + c] : 0.f), activation));
   }
 }
 
-// dx, and parts[block][2C] of the gradients to gamma and beta. grid ceil(rows / 32), 256 threads.
+// dx, and parts[clip][block][2C] of the gradients to gamma and beta. grid (ceil(rows / 32), clips), 256 threads.
 template <typename T>
 __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const float *__restrict__ gamma,
                                                   const float *__restrict__ beta, const T *__restrict__ dy,
-                                                  T *__restrict__ dx, float *__restrict__ parts, int rows, int channels,
-                                                  int centre, float eps, int activation) {
+                                                  T *__restrict__ dx, float *__restrict__ parts, Rows r, int centre,
+                                                  float eps, int activation) {
   __shared__ float means[32], rstds[32];
-  const int row0 = blockIdx.x * 32, lane = threadIdx.x & 31;
+  const int row0 = blockIdx.x * 32, lane = threadIdx.x & 31, channels = r.channels;
+  const long long gains = r.gains();
   auto dz_of = [&](long long at, int c, float normal) {
-    return to_float(dy[at]) * activation_slope(fmaf(normal, gamma[c], beta ? beta[c] : 0.f), activation);
+    const float z = fmaf(normal, gamma[gains + c], beta ? beta[gains + c] : 0.f);
+    return to_float(dy[at]) * activation_slope(z, activation);
   };
-  for (int i = threadIdx.x >> 5; i < 32 && row0 + i < rows; i += 8) {
-    const long long start = (long long)(row0 + i) * channels;
+  for (int i = threadIdx.x >> 5; i < 32 && row0 + i < r.rows; i += 8) {
+    const long long start = r.start(row0 + i);
     float mean, rstd, sum_d = 0.f, sum_dx = 0.f;
     row_statistics(x + start, channels, centre, eps, mean, rstd);
     for (int c = lane; c < channels; c += 32) {
-      const float normal = (to_float(x[start + c]) - mean) * rstd, d = dz_of(start + c, c, normal) * gamma[c];
+      const float normal = (to_float(x[start + c]) - mean) * rstd, d = dz_of(start + c, c, normal) * gamma[gains + c];
       sum_d += d;
       sum_dx = fmaf(d, normal, sum_dx);
     }
@@ -208,7 +222,7 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
     // A row shorter than eps is divided by eps, whatever its length.
     if (!centre && rstd >= 1.f / eps) sum_dx = 0.f;
     for (int c = lane; c < channels; c += 32) {
-      const float normal = (to_float(x[start + c]) - mean) * rstd, d = dz_of(start + c, c, normal) * gamma[c];
+      const float normal = (to_float(x[start + c]) - mean) * rstd, d = dz_of(start + c, c, normal) * gamma[gains + c];
       dx[start + c] = from_float<T>(rstd * (d - sum_d - normal * sum_dx));
     }
     if (lane == 0) {
@@ -217,22 +231,25 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
     }
   }
   __syncthreads();
+  const long long part = ((long long)blockIdx.y * gridDim.x + blockIdx.x) * 2 * channels;
   for (int c = threadIdx.x; c < channels; c += 256) {
     float dgamma = 0.f, dbeta = 0.f;
-    for (int i = 0; i < 32 && row0 + i < rows; i++) {
-      const long long at = (long long)(row0 + i) * channels + c;
+    for (int i = 0; i < 32 && row0 + i < r.rows; i++) {
+      const long long at = r.start(row0 + i) + c;
       const float normal = (to_float(x[at]) - means[i]) * rstds[i], dz = dz_of(at, c, normal);
       dgamma = fmaf(dz, normal, dgamma);
       dbeta += dz;
     }
-    parts[((long long)blockIdx.x * 2) * channels + c] = dgamma;
-    parts[((long long)blockIdx.x * 2 + 1) * channels + c] = dbeta;
+    parts[part + c] = dgamma;
+    parts[part + channels + c] = dbeta;
   }
 }
 
 #define GROUP_ARGUMENTS                                                                                               \
   int pixels, int images, int channels, int groups, int images_per_clip, int groups_together, float eps, int activation
 #define GROUP_SHAPE { pixels, images, channels, groups, images_per_clip, groups_together, eps, activation }
+#define ROW_ARGUMENTS int rows, int images, int per_clip, int channels, int centre, float eps, int activation
+#define ROWS Rows{rows, images, per_clip, channels}
 #define NORMS(SUFFIX, T)                                                                                              \
   extern "C" __global__ void __launch_bounds__(256) group_norm_##SUFFIX(const T *x, const float *scale_shift, T *y,      \
                                                                       float *statistics, GROUP_ARGUMENTS) {            \
@@ -243,14 +260,12 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
     group_norm_backward<T>(x, scale_shift, statistics, dy, dx, parts, GROUP_SHAPE);                                     \
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(256) row_norm_##SUFFIX(const T *x, const float *gamma, const float *beta, \
-                                                                    T *y, int rows, int channels, int centre, float eps, \
-                                                                    int activation) {                                  \
-    row_norm_forward<T>(x, gamma, beta, y, rows, channels, centre, eps, activation);                                    \
+                                                                    T *y, ROW_ARGUMENTS) {                              \
+    row_norm_forward<T>(x, gamma, beta, y, ROWS, centre, eps, activation);                                              \
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(256) row_norm_backward_##SUFFIX(                                          \
-      const T *x, const float *gamma, const float *beta, const T *dy, T *dx, float *parts, int rows, int channels,      \
-      int centre, float eps, int activation) {                                                                          \
-    row_norm_backward<T>(x, gamma, beta, dy, dx, parts, rows, channels, centre, eps, activation);                       \
+      const T *x, const float *gamma, const float *beta, const T *dy, T *dx, float *parts, ROW_ARGUMENTS) {             \
+    row_norm_backward<T>(x, gamma, beta, dy, dx, parts, ROWS, centre, eps, activation);                                 \
   }
 NORMS(f32, float)
 NORMS(f16, f16)

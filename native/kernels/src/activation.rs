@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::device::on_gpus;
 use crate::simd::{erf, exp, sigmoid, vectorised};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -143,10 +144,7 @@ impl CustomOp1 for Activation {
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(&self, x: &candle_core::CudaStorage, layout: &Layout) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.gpu_forward(x, layout)
-    }
+    on_gpus!(x layout);
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         #[cfg(feature = "cuda")]

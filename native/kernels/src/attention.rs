@@ -5,6 +5,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::device::on_gpus;
 use crate::simd::{exp, vectorised};
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
@@ -381,18 +382,7 @@ impl CustomOp3 for Attention {
         Ok((CpuStorage::F32(y), Shape::from(dims)))
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        a: &candle_core::CudaStorage,
-        la: &Layout,
-        b: &candle_core::CudaStorage,
-        lb: &Layout,
-        c: &candle_core::CudaStorage,
-        lc: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.gpu_forward((a, la), (b, lb), (c, lc))
-    }
+    on_gpus!(a la, b lb, c lc);
 
     fn bwd(
         &self,

@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::device::on_gpus;
 use crate::minimal::{self, convolve, suited};
 use crate::product::{column_sums, path, product};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
@@ -154,18 +155,7 @@ impl CustomOp3 for GatheredProduct {
         Ok((CpuStorage::F32(y), Shape::from(self.dims.clone())))
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        a: &candle_core::CudaStorage,
-        la: &Layout,
-        b: &candle_core::CudaStorage,
-        lb: &Layout,
-        c: &candle_core::CudaStorage,
-        lc: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.gpu_forward((a, la), (b, lb), (c, lc))
-    }
+    on_gpus!(a la, b lb, c lc);
 
     fn bwd(
         &self,

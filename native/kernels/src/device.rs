@@ -2,6 +2,21 @@
 
 use candle_core::{Device, Result};
 
+/// In an operation of candle's: on a GPU it runs by its `gpu_forward`, which takes the storage and the layout of each
+/// argument.
+macro_rules! on_gpus {
+    ($($x:ident $layout:ident),+) => {
+        #[cfg(feature = "cuda")]
+        fn cuda_fwd(
+            &self,
+            $($x: &candle_core::CudaStorage, $layout: &Layout),+
+        ) -> Result<(candle_core::CudaStorage, Shape)> {
+            self.gpu_forward($(($x, $layout)),+)
+        }
+    };
+}
+pub(crate) use on_gpus;
+
 /// A GPU that operations run on.
 #[derive(Clone, Debug)]
 pub struct Gpu {

@@ -13,6 +13,8 @@ mod attention;
 pub mod buffers;
 mod candle_threads;
 mod convolution;
+#[cfg(feature = "cuda")]
+mod cublas;
 mod device;
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -27,6 +29,7 @@ mod product;
 pub mod resample;
 mod scaled_norm;
 mod simd;
+mod step;
 mod storage;
 mod taps;
 mod weight;
@@ -43,4 +46,5 @@ pub use join::{add, concatenate};
 pub use norm::{group_norm, layer_norm, rms_norm};
 pub use precision::{Precision, precision, with_precision};
 pub use scaled_norm::rms_norm_silu;
+pub use step::{Step, sum_of_squares};
 pub use weight::Weight;

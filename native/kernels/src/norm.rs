@@ -3,6 +3,7 @@
 #[cfg(feature = "cuda")]
 mod cuda;
 
+use crate::device::on_gpus;
 use crate::simd::{sigmoid, vectorised};
 use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -199,16 +200,7 @@ impl CustomOp2 for GroupNorm {
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        a: &candle_core::CudaStorage,
-        la: &Layout,
-        b: &candle_core::CudaStorage,
-        lb: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.gpu_forward((a, la), (b, lb))
-    }
+    on_gpus!(a la, b lb);
 
     fn bwd(&self, x: &Tensor, ss: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         #[cfg(feature = "cuda")]
@@ -381,18 +373,7 @@ impl CustomOp3 for RowNorm {
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        a: &candle_core::CudaStorage,
-        la: &Layout,
-        b: &candle_core::CudaStorage,
-        lb: &Layout,
-        c: &candle_core::CudaStorage,
-        lc: &Layout,
-    ) -> Result<(candle_core::CudaStorage, Shape)> {
-        self.gpu_forward((a, la), (b, lb), (c, lc))
-    }
+    on_gpus!(a la, b lb, c lc);
 
     fn bwd(
         &self,

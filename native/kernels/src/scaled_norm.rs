@@ -1,5 +1,9 @@
 //! RMS norm, scale-shift and SiLU in one pass: the end of lucidrains' blocks.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::device::on_gpus;
 use crate::simd::{sigmoid, vectorised};
 use crate::storage::{Rows, each_chunk, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
@@ -129,7 +133,13 @@ impl CustomOp2 for ScaledNorm {
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
+    on_gpus!(x lx, gains lg);
+
     fn bwd(&self, x: &Tensor, gains: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return self.gpu_backward(x, gains, grad);
+        }
         let channels = gains.dims()[1] / 2;
         let mut dx = uninitialised(x.elem_count());
         let all = Rows::new(&mut dx);

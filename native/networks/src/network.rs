@@ -223,7 +223,8 @@ impl Network {
 
     /// The same network with other values, for inference.
     pub fn with_values(&self, values: HashMap<String, Tensor>) -> Result<Self> {
-        Self::new(self.config.clone(), Parameters::loaded(values, false))
+        let parameters = Parameters::loaded(values, false).on(self.parameters.device());
+        Self::new(self.config.clone(), parameters)
     }
 
     /// Runs the network where its parameters are: inputs are taken there, outputs are in main memory. `check` is called

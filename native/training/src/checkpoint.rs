@@ -1,7 +1,7 @@
 //! A trainer's whole state in one file: weights, moving average, moments, number of steps.
 
-use crate::trainer::{Trainer, with_values};
-use candle_core::{Device, InplaceOp1, Tensor};
+use crate::trainer::Trainer;
+use candle_core::{Tensor, Var};
 use kinora_networks::tensor_file::{self, StoredAs, TensorFile, TensorFileError};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,12 +38,12 @@ impl Trainer {
         let mut tensors = BTreeMap::new();
         for slot in &self.slots {
             let name = |kind: &str| format!("{}.{kind}/{}", slot.network, slot.name);
-            let shaped = |values: &[f32]| Tensor::from_slice(values, slot.value.shape(), &Device::Cpu);
+            let (mean, square, ema) = slot.state.tensors(&slot.value)?;
             tensors.insert(name("weight"), slot.value.detach());
-            tensors.insert(name("mean"), shaped(&slot.moments.mean)?);
-            tensors.insert(name("square"), shaped(&slot.moments.square)?);
-            if let Some(ema) = &slot.moments.ema {
-                tensors.insert(name("ema"), shaped(ema)?);
+            tensors.insert(name("mean"), mean);
+            tensors.insert(name("square"), square);
+            if let Some(ema) = ema {
+                tensors.insert(name("ema"), ema);
             }
         }
         Ok(tensor_file::write(path, &tensors, StoredAs::F32, &metadata, check)?)
@@ -65,7 +65,7 @@ impl Trainer {
         let mut wanted = 0;
         let mut states = Vec::new();
         for slot in &self.slots {
-            let get = |kind: &str| -> Result<Vec<f32>, CheckpointError> {
+            let get = |kind: &str| -> Result<Tensor, CheckpointError> {
                 let name = format!("{}.{kind}/{}", slot.network, slot.name);
                 let Some(tensor) = tensors.get(&name) else {
                     return Err(foreign(format!("it has no tensor {name:?}")));
@@ -74,37 +74,23 @@ impl Trainer {
                     let (have, want) = (tensor.dims(), slot.value.dims());
                     return Err(foreign(format!("the tensor {name:?} has shape {have:?}, not {want:?}")));
                 }
-                Ok(with_values(tensor, |values| Ok(values.to_vec()))?)
+                Ok(tensor.clone())
             };
-            let ema = slot.moments.ema.as_ref().map(|_| get("ema")).transpose()?;
+            let ema = slot.state.averages().then(|| get("ema")).transpose()?;
             wanted += 3 + usize::from(ema.is_some());
-            states.push((get("weight")?, get("mean")?, get("square")?, ema));
+            states.push((get("weight")?, (get("mean")?, get("square")?, ema)));
         }
         if tensors.len() != wanted {
             return Err(foreign(format!("it has {} tensors where this training has {wanted}", tensors.len())));
         }
-        for (slot, (weight, mean, square, ema)) in self.slots.iter_mut().zip(states) {
-            slot.value.inplace_op1(&Fill(weight))?;
-            (slot.moments.mean, slot.moments.square, slot.moments.ema) = (mean, square, ema);
+        for (slot, (weight, state)) in self.slots.iter_mut().zip(states) {
+            Var::from_tensor(&slot.value)?.set(&weight.to_device(slot.value.device())?)?;
+            slot.state.set(state, &slot.value)?;
         }
         for network in &self.networks {
             network.parameters().touch();
         }
         self.steps = steps;
         Ok(metadata)
-    }
-}
-
-struct Fill(Vec<f32>);
-
-impl InplaceOp1 for Fill {
-    fn name(&self) -> &'static str {
-        "fill"
-    }
-
-    fn cpu_fwd(&self, storage: &mut candle_core::CpuStorage, layout: &candle_core::Layout) -> candle_core::Result<()> {
-        let candle_core::CpuStorage::F32(values) = storage else { candle_core::bail!("weights are f32") };
-        values[layout.start_offset()..][..self.0.len()].copy_from_slice(&self.0);
-        Ok(())
     }
 }

@@ -5,6 +5,7 @@ pub mod muon;
 pub mod objective;
 pub mod objectives_text;
 pub mod optimizer;
+pub mod state;
 mod trainer;
 
 pub use checkpoint::CheckpointError;

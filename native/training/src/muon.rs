@@ -41,10 +41,18 @@ impl Muon {
             *mean = momentum * *mean + gradient;
             momentum * *mean + gradient
         });
-        let (rows, columns) = sides(shape);
-        let ahead = Tensor::from_vec(ahead.collect::<Vec<f32>>(), (rows, columns), &Device::Cpu)?;
+        let ahead = Tensor::from_vec(ahead.collect::<Vec<f32>>(), shape, &Device::Cpu)?;
+        self.turned(&ahead)?.flatten_all()?.to_vec1()
+    }
+
+    /// The direction of the step for a momentum, which is where the matrix is.
+    ///
+    /// # Errors
+    /// Those of tensors.
+    pub fn turned(&self, momentum: &Tensor) -> Result<Tensor> {
+        let (rows, columns) = sides(momentum.dims());
         let length = ROOT_MEAN_SQUARE * (rows.max(columns) as f64).sqrt();
-        (orthogonal(&ahead)? * length)?.flatten_all()?.to_vec1()
+        (orthogonal(&momentum.reshape((rows, columns))?)? * length)?.reshape(momentum.shape())
     }
 }
 
@@ -62,7 +70,7 @@ fn orthogonal(x: &Tensor) -> Result<Tensor> {
     }
     let norm = f64::from(x.sqr()?.sum_all()?.to_scalar::<f32>()?).sqrt();
     let x = (x / norm.max(1e-12))?;
-    let one = Tensor::eye(rows, x.dtype(), x.device())?;
+    let one = Tensor::eye(rows, x.dtype(), &Device::Cpu)?.to_device(x.device())?;
     let mut product = times(&x, &x)?;
     let mut whole: Option<Tensor> = None;
     for iteration in 1..=ITERATIONS {

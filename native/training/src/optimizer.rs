@@ -1,5 +1,6 @@
 //! AdamW with gradient clipping and a moving average of the weights, in one pass over memory.
 
+use kinora_kernels::Step;
 use rayon::prelude::*;
 
 /// The constants of AdamW (Loshchilov & Hutter 2019).
@@ -58,6 +59,27 @@ pub struct Update {
 const BLOCK: usize = 1 << 15;
 
 impl Update {
+    /// What it multiplies and adds.
+    pub fn numbers(&self) -> Step {
+        let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay } = self.adamw;
+        let step = self.step.min(i32::MAX as u64) as i32;
+        Step {
+            rate: (learning_rate / (1.0 - beta1.powi(step))) as f32,
+            correction: (1.0 / (1.0 - beta2.powi(step))) as f32,
+            keep: (1.0 - learning_rate * weight_decay) as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            epsilon: epsilon as f32,
+            gradient_scale: self.gradient_scale,
+            ema_decay: self.ema_decay,
+        }
+    }
+
+    /// The same of a step along a direction, which [`Muon`](crate::muon::Muon) gives.
+    pub fn numbers_of_direction(&self) -> Step {
+        Step { rate: self.adamw.learning_rate as f32, ..self.numbers() }
+    }
+
     /// Moves `values` against `gradient` and updates the moments and the average.
     ///
     /// # Panics
@@ -65,13 +87,8 @@ impl Update {
     pub fn apply(&self, values: &mut [f32], gradient: &[f32], moments: &mut Moments) {
         let Moments { mean, square, ema } = moments;
         assert!(values.len() == gradient.len() && values.len() == mean.len() && values.len() == square.len());
-        let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay } = self.adamw;
-        let step = self.step.min(i32::MAX as u64) as i32;
-        let rate = (learning_rate / (1.0 - beta1.powi(step))) as f32;
-        let correction = (1.0 / (1.0 - beta2.powi(step))) as f32;
-        let keep = (1.0 - learning_rate * weight_decay) as f32;
-        let (beta1, beta2, epsilon) = (beta1 as f32, beta2 as f32, epsilon as f32);
-        let (scale, decay) = (self.gradient_scale, self.ema_decay);
+        let Step { rate, correction, keep, beta1, beta2, epsilon, gradient_scale: scale, ema_decay: decay } =
+            self.numbers();
         let update = |values: &mut [f32], gradient: &[f32], mean: &mut [f32], square: &mut [f32]| {
             for (((value, gradient), mean), square) in values.iter_mut().zip(gradient).zip(mean).zip(square) {
                 let gradient = gradient * scale;
@@ -96,14 +113,13 @@ impl Update {
         }
     }
 
-    /// Moves `values` against `direction`, which [`Muon`](crate::muon::Muon) gives, and updates the average.
+    /// Moves `values` against `direction` and updates the average.
     ///
     /// # Panics
     /// When the lengths differ.
     pub fn apply_direction(&self, values: &mut [f32], direction: &[f32], moments: &mut Moments) {
         assert_eq!(values.len(), direction.len());
-        let AdamW { learning_rate, weight_decay, .. } = self.adamw;
-        let (rate, keep) = (learning_rate as f32, (1.0 - learning_rate * weight_decay) as f32);
+        let Step { rate, keep, .. } = self.numbers_of_direction();
         for (value, direction) in values.iter_mut().zip(direction) {
             *value = *value * keep - rate * direction;
         }

@@ -2,14 +2,15 @@
 //! all outputs together, each worker runs its share backward, and the summed gradients move the weights.
 //!
 //! Workers of one thread each beat threads inside an operation: most operations between the products are memory-bound
-//! and single-threaded.
+//! and single-threaded. On a GPU there is one worker, and losses alone are taken in main memory.
 
 use crate::muon::Muon;
 use crate::objective::Objective;
-use crate::optimizer::{AdamW, Moments, Update};
+use crate::optimizer::{AdamW, Update};
+use crate::state::{State, with_values};
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use kinora_kernels::Precision;
+use candle_core::{Result, Tensor, bail};
+use kinora_kernels::{Precision, add, sum_of_squares};
 use kinora_networks::network::Network;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
@@ -31,7 +32,7 @@ pub(crate) struct Slot {
     pub network: usize,
     pub name: String,
     pub value: Tensor,
-    pub moments: Moments,
+    pub state: State,
 }
 
 /// A factor on the learning rate of the parameters whose names contain a text.
@@ -81,32 +82,35 @@ struct Part {
 }
 
 impl Trainer {
-    /// A trainer of networks whose parameters are trainable, with `workers` threads and optionally a moving average.
+    /// A trainer of networks whose parameters are trainable, with `workers` threads, or one where they are on a GPU, and
+    /// optionally a moving average.
     ///
     /// # Errors
-    /// There are no networks or workers, or the threads cannot be had.
+    /// There are no networks or workers, the networks are not all in one place, or the threads cannot be had.
     pub fn new(networks: Vec<Arc<Network>>, workers: usize, ema: bool) -> Result<Self> {
         if networks.is_empty() || workers == 0 {
             bail!("a trainer needs networks and workers, not {} and {workers}", networks.len());
         }
+        let device = networks[0].parameters().device().clone();
         let mut slots = Vec::new();
         for (network, owner) in networks.iter().enumerate() {
+            if !owner.parameters().device().same_device(&device) {
+                bail!("networks 0 and {network} are on different devices");
+            }
             for (name, value) in owner.parameters().tensors() {
-                if !value.device().is_cpu() {
-                    bail!("network {network} is on a GPU, and training is done on the CPU: load it there");
-                }
                 // Left out of training.
                 if !value.is_variable() {
                     continue;
                 }
-                let moments = with_values(&value, |values| Ok(Moments::new(values, ema)))?;
-                slots.push(Slot { network, name, value, moments });
+                let state = State::new(&value, ema)?;
+                slots.push(Slot { network, name, value, state });
             }
             if slots.last().is_none_or(|slot| slot.network != network) {
                 bail!("network {network} is not trainable: make or load it as trainable");
             }
         }
         let pool = |_| ThreadPoolBuilder::new().num_threads(1).stack_size(STACK).build();
+        let workers = if device.is_cpu() { workers } else { 1 };
         let workers = (0..workers).map(pool).collect::<std::result::Result<_, _>>();
         Ok(Self { networks, slots, steps: 0, workers: workers.map_err(candle_core::Error::wrap)? })
     }
@@ -235,11 +239,7 @@ impl Trainer {
         let mut sums: Vec<_> = sums.into_iter().map(Vec::into_iter).collect();
         let workers = sums.len();
         let sums: Vec<_> = (0..self.slots.len()).map(|slot| sums[slot % workers].next().flatten()).collect();
-        let square = |sum: &Option<Vec<f32>>| {
-            let blocks = sum.iter().flat_map(|sum| sum.chunks(4096));
-            blocks.map(|block| f64::from(block.iter().map(|value| value * value).sum::<f32>())).sum::<f64>()
-        };
-        let norm = sums.iter().map(square).sum::<f64>().sqrt();
+        let norm = length(&sums.iter().flatten().collect::<Vec<_>>())?;
         if !norm.is_finite() {
             return Ok((norm, true));
         }
@@ -255,7 +255,7 @@ impl Trainer {
                 let next = parts.lock().expect("no panic while held").pop();
                 let Some((slot, gradient)) = next else { return Ok(()) };
                 if let Some(gradient) = gradient {
-                    slot.update(gradient, step, gradient_scale, options)?;
+                    slot.update(&gradient, step, gradient_scale, options)?;
                 }
             }
         })?;
@@ -275,8 +275,8 @@ impl Trainer {
         };
         let mut values: HashMap<_, _> = owner.parameters().tensors().into_iter().collect();
         for slot in self.slots.iter().filter(|slot| slot.network == network) {
-            let value = match &slot.moments.ema {
-                Some(ema) => Tensor::from_slice(ema, slot.value.shape(), slot.value.device())?,
+            let value = match slot.state.average(&slot.value)? {
+                Some(average) => average,
                 None => slot.value.copy()?.detach(),
             };
             values.insert(slot.name.clone(), value);
@@ -287,7 +287,7 @@ impl Trainer {
 
 impl Slot {
     /// Moves the values against the gradient.
-    fn update(&mut self, mut gradient: Vec<f32>, step: u64, gradient_scale: f32, options: &StepOptions) -> Result<()> {
+    fn update(&mut self, gradient: &Tensor, step: u64, gradient_scale: f32, options: &StepOptions) -> Result<()> {
         let rate = options.rates.iter().rev().find(|rate| self.name.contains(&rate.name_contains));
         let mut adamw = options.adamw;
         adamw.learning_rate *= rate.map_or(1.0, |rate| rate.scale);
@@ -298,28 +298,35 @@ impl Slot {
             adamw.weight_decay = 0.0;
         }
         let muon = options.muon.as_ref().filter(|muon| muon.moves(&self.name, self.value.dims()));
-        if let Some(muon) = muon {
-            gradient = muon.direction(&gradient, gradient_scale, self.value.dims(), &mut self.moments)?;
-        }
         let update = Update { adamw, step, gradient_scale, ema_decay: options.ema_decay as f32 };
-        let moments = Mutex::new(&mut self.moments);
-        self.value.inplace_op1(&Move { update, directed: muon.is_some(), gradient, moments })
+        self.state.update(&self.value, gradient, update, muon)
     }
 }
 
 /// The sum of the workers' gradients of a parameter, in the workers' order.
-fn gradient_of(slot: &Slot, stores: &[Option<GradStore>]) -> Result<Option<Vec<f32>>> {
-    let mut sum: Option<Vec<f32>> = None;
+fn gradient_of(slot: &Slot, stores: &[Option<GradStore>]) -> Result<Option<Tensor>> {
+    let mut sum: Option<Tensor> = None;
     for gradient in stores.iter().flatten().filter_map(|store| store.get(&slot.value)) {
-        with_values(gradient, |gradient| {
-            match &mut sum {
-                None => sum = Some(gradient.to_vec()),
-                Some(sum) => sum.iter_mut().zip(gradient).for_each(|(sum, value)| *sum += value),
-            }
-            Ok(())
-        })?;
+        sum = Some(match sum {
+            None => gradient.clone(),
+            Some(sum) => add(&sum, gradient)?,
+        });
     }
     Ok(sum)
+}
+
+/// The length of a gradient in parts, all in main memory or all on a GPU.
+fn length(parts: &[&Tensor]) -> Result<f64> {
+    if parts.iter().any(|part| !part.device().is_cpu()) {
+        return Ok(sum_of_squares(parts)?.sqrt());
+    }
+    let square = |part: &&Tensor| {
+        with_values(part, |values| {
+            let blocks = values.chunks(4096);
+            Ok(blocks.map(|block| f64::from(block.iter().map(|value| value * value).sum::<f32>())).sum::<f64>())
+        })
+    };
+    Ok(parts.iter().map(square).sum::<Result<f64>>()?.sqrt())
 }
 
 /// Runs `work` on every worker at once; operations within it stay on the worker's one thread.
@@ -336,41 +343,4 @@ fn on_workers<R: Send>(workers: &[ThreadPool], work: impl Fn(usize) -> Result<R>
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     })
-}
-
-/// Runs `work` on the values of a contiguous f32 tensor.
-pub(crate) fn with_values<R>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        Storage::Cpu(storage) => work(&storage.as_slice::<f32>()?[layout.start_offset()..][..tensor.elem_count()]),
-        _ => bail!("training runs in main memory"),
-    }
-}
-
-/// An update of a parameter's values where they lie.
-struct Move<'a> {
-    update: Update,
-    /// Whether `gradient` is a direction already.
-    directed: bool,
-    gradient: Vec<f32>,
-    moments: Mutex<&'a mut Moments>,
-}
-
-impl InplaceOp1 for Move<'_> {
-    fn name(&self) -> &'static str {
-        "move"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let CpuStorage::F32(values) = storage else { bail!("weights are f32") };
-        let values = &mut values[layout.start_offset()..][..self.gradient.len()];
-        let mut moments = self.moments.lock().expect("no panic while held");
-        if self.directed {
-            self.update.apply_direction(values, &self.gradient, &mut moments);
-        } else {
-            self.update.apply(values, &self.gradient, &mut moments);
-        }
-        Ok(())
-    }
 }

@@ -88,12 +88,9 @@ fn made_of(config: NetworkConfig, parameters: Arc<Parameters>, folder: &Path) ->
 }
 
 /// Where a network is to be: in main memory unless the request says otherwise. Refused before anything is read.
-fn device(f: &Fields, trainable: bool) -> Result<Device, Refusal> {
+fn device(f: &Fields) -> Result<Device, Refusal> {
     if !f.has("device") || !f.choice("device", &[("cpu", false), ("cuda", true)])? {
         return Ok(Device::Cpu);
-    }
-    if trainable {
-        return Err(f.refuse("device", "must be \"cpu\" for a network that is trained: training is done on the CPU"));
     }
     let gpu = kinora_kernels::gpu();
     let why = |error| Refusal::unsupported(format!("device cannot be \"cuda\": {}", Refusal::from(error)));
@@ -113,7 +110,7 @@ fn create(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
     let trainable = f.flag("trainable")?;
-    let device = device(&f, trainable)?;
+    let device = device(&f)?;
     let network = Network::new(config, with_trained(&f, Parameters::seeded(seed, trainable).on(&device))?)?;
     Ok(described(network, Map::new()))
 }
@@ -122,7 +119,7 @@ fn load(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let f = fields(request, &["folder", "trainable", "trained", "device"])?;
     let folder = f.path("folder")?;
     let trainable = f.flag("trainable")?;
-    let device = device(&f, trainable)?;
+    let device = device(&f)?;
     let config = config_file(&folder)?;
     let parameters = with_trained(&f, Parameters::loaded(weights_file(context, &folder)?, trainable).on(&device))?;
     Ok(described(made_of(config, parameters, &folder)?, Map::new()))
@@ -134,7 +131,7 @@ fn grow(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let config = config_of(&f)?;
     let seed = f.u64("seed", 0..=MAX_SAFE_INTEGER)?;
     let trainable = f.flag("trainable")?;
-    let device = device(&f, trainable)?;
+    let device = device(&f)?;
     let fresh = f.optional("fresh", |f| f.texts("fresh"))?.unwrap_or_default();
     let mut weights = weights_file(context, &folder)?;
     for layer in fresh {

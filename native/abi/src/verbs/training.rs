@@ -63,6 +63,7 @@ fn create(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let workers = f.u32_or("workers", 1..=256, cores)? as usize;
     let trainer = Trainer::new(networks, workers, f.flag("ema")?)
         .map_err(|error| f.refuse("networks", format_args!("cannot be trained: {}", Refusal::from(error))))?;
+    let workers = trainer.workers();
     Ok(json!({ "trainer": handles::insert(Training(Mutex::new(trainer))), "workers": workers }))
 }
 

@@ -1,9 +1,10 @@
-// Norms, noise, resampling, samplers' arithmetic and elementwise kernels against their definitions.
+// Norms, noise, resampling, samplers' arithmetic, an optimiser's step and elementwise kernels against their definitions.
 #pragma once
 #include "../elementwise.cu"
 #include "../frames.cu"
 #include "../noise.cu"
 #include "../normalization.cu"
+#include "../optimizer.cu"
 #include "../resampling.cu"
 #include "attention_test.h"
 
@@ -72,26 +73,33 @@ void group_norm_case(const char *name, Forward forward, Backward backward, int p
   }});
 }
 
+// `pixels` times `images` rows; of several clips each has its own gains and offsets.
 template <typename T, typename Forward, typename Backward>
-void row_norm_case(const char *name, Forward forward, Backward backward, int rows, int channels, bool centre, int activation, double tolerance) {
+void row_norm_case(const char *name, Forward forward, Backward backward, int pixels, int images, int clips, int channels,
+                   bool centre, bool offset, int activation, double tolerance) {
   cases.push_back({name, [=] {
+    const int per_clip = images / clips, rows = pixels * images, of_clip = pixels * per_clip;
     auto x = random_values<T>((size_t)rows * channels, 2.f);
     const float eps = centre ? 1e-5f : 0.05f;
     // A row shorter than eps.
     if (!centre) for (int c = 0; c < channels; c++) x[c] = from_float<T>(0.01f * to_float(x[c]));
     const auto dy = random_values<T>(x.size());
-    const auto gamma = random_values<float>(channels), beta = random_values<float>(channels);
+    const auto gains = random_values<float>((size_t)clips * 2 * channels);
     auto y = unwritten<T>(x.size()), dx = y;
-    const int parts_count = blocks(rows, 32);
-    auto parts = unwritten<float>((size_t)parts_count * 2 * channels), sums = unwritten<float>(2 * channels);
-    const float *b = centre ? beta.data() : nullptr;
-    shim::launch(dim3(blocks(rows, 8)), dim3(256), 0, [&] { forward(x.data(), gamma.data(), b, y.data(), rows, channels, centre, eps, activation); });
-    shim::launch(dim3(parts_count), dim3(256), 0, [&] {
-      backward(x.data(), gamma.data(), b, dy.data(), dx.data(), parts.data(), rows, channels, centre, eps, activation);
+    const int parts_count = blocks(of_clip, 32);
+    auto parts = unwritten<float>(parts_count * gains.size()), sums = unwritten<float>(gains.size());
+    const float *g = gains.data(), *b = offset ? g + channels : nullptr;
+    shim::launch(dim3(blocks(of_clip, 8), clips), dim3(256), 0, [&] {
+      forward(x.data(), g, b, y.data(), of_clip, images, per_clip, channels, centre, eps, activation);
     });
-    shim::launch(dim3(blocks(2 * channels, 256)), dim3(256), 0, [&] { sum_parts(parts.data(), sums.data(), parts_count, 2 * channels); });
-    std::vector<double> ey, edx, esums(2 * channels);
+    shim::launch(dim3(parts_count, clips), dim3(256), 0, [&] {
+      backward(x.data(), g, b, dy.data(), dx.data(), parts.data(), of_clip, images, per_clip, channels, centre, eps, activation);
+    });
+    shim::launch(dim3(blocks(2 * channels, 256), clips), dim3(256), 0, [&] { sum_parts(parts.data(), sums.data(), parts_count, 2 * channels); });
+    std::vector<double> ey, edx, esums(gains.size());
     for (int r = 0; r < rows; r++) {
+      const float *gain = g + (size_t)(r % images / per_clip) * 2 * channels;
+      double *esum = &esums[gain - g];
       double mean = 0, square = 0, sum_d = 0, sum_dx = 0;
       auto v = [&](int c) { return value(x[(size_t)r * channels + c]); };
       if (centre) for (int c = 0; c < channels; c++) mean += v(c) / channels;
@@ -100,12 +108,12 @@ void row_norm_case(const char *name, Forward forward, Backward backward, int row
       const double rstd = centre ? 1 / sqrt(square + eps) : 1 / fmax(sqrt(square), eps);
       std::vector<double> d(channels);
       for (int c = 0; c < channels; c++) {
-        const double normal = (v(c) - mean) * rstd, z = normal * gamma[c] + (b ? beta[c] : 0);
+        const double normal = (v(c) - mean) * rstd, z = normal * gain[c] + (b ? gain[channels + c] : 0);
         const double dz = value(dy[(size_t)r * channels + c]) * slope64(z, activation);
         ey.push_back(act64(z, activation));
-        esums[c] += dz * normal;
-        esums[channels + c] += dz;
-        d[c] = dz * gamma[c];
+        esum[c] += dz * normal;
+        esum[channels + c] += dz;
+        d[c] = dz * gain[c];
         sum_d += d[c] / channels;
         sum_dx += d[c] * normal / channels;
       }
@@ -191,6 +199,49 @@ inline void frames_cases() {
           expected.push_back(masked[f]);
         }
     compare("out", out, expected, 1e-7);
+  }});
+}
+
+inline void optimizer_cases() {
+  cases.push_back({"adamw, 300 numbers, with and without moments", [] {
+    const int count = 300;
+    const float rate = 0.02f, correction = 1.5f, keep = 0.9f, beta1 = 0.8f, beta2 = 0.95f, epsilon = 1e-3f, scale = 0.5f, decay = 0.7f;
+    for (const bool moments : {true, false}) {
+      const auto v0 = random_values<float>(count), g = random_values<float>(count), m0 = random_values<float>(count);
+      auto s0 = random_values<float>(count);
+      const auto e0 = random_values<float>(count);
+      for (float &s : s0) s = fabsf(s);
+      auto v = v0, m = m0, s = s0, e = e0, alone = v0;
+      shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] {
+        adamw(v.data(), g.data(), moments ? m.data() : nullptr, moments ? s.data() : nullptr, e.data(), count, rate, correction,
+              keep, beta1, beta2, epsilon, scale, decay);
+      });
+      shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] {
+        adamw(alone.data(), g.data(), nullptr, nullptr, nullptr, count, rate, correction, keep, beta1, beta2, epsilon, scale, decay);
+      });
+      std::vector<double> ev, em, es, ee, ealone;
+      for (int i = 0; i < count; i++) {
+        const double gradient = moments ? (double)g[i] * scale : g[i];
+        em.push_back(moments ? (double)beta1 * m0[i] + (1 - (double)beta1) * gradient : m0[i]);
+        es.push_back(moments ? (double)beta2 * s0[i] + (1 - (double)beta2) * gradient * gradient : s0[i]);
+        ev.push_back((double)v0[i] * keep - rate * (moments ? em[i] / (sqrt(es[i] * correction) + epsilon) : gradient));
+        ee.push_back((double)decay * e0[i] + (1 - (double)decay) * ev[i]);
+        ealone.push_back((double)v0[i] * keep - (double)rate * g[i]);
+      }
+      compare("value", v, ev, 1e-6);
+      compare("mean", m, em, 1e-6);
+      compare("square", s, es, 1e-6);
+      compare("average", e, ee, 1e-6);
+      compare("a direction without average", alone, ealone, 1e-6);
+    }
+  }});
+  cases.push_back({"sum_squares, 9000 numbers", [] {
+    const auto x = random_values<float>(9000);
+    auto parts = unwritten<float>(blocks(9000, 4096));
+    shim::launch(dim3(parts.size()), dim3(256), 0, [&] { sum_squares(x.data(), parts.data(), 9000); });
+    std::vector<double> expected(parts.size());
+    for (int i = 0; i < 9000; i++) expected[i / 4096] += (double)x[i] * x[i];
+    compare("parts", parts, expected, 2e-6);
   }});
 }
 
@@ -313,12 +364,14 @@ inline void other_cases() {
   group_norm_case<float>("group_norm_f32, 6 pixels, 2 images, 1 group of 300", group_norm_f32, group_norm_backward_f32, 6, 2, 300, 1, 1, 1, NONE, 5e-6);
   group_norm_case<f16>("group_norm_f16, 9 pixels, 3 images, 4 groups of 8", group_norm_f16, group_norm_backward_f16, 9, 3, 32, 4, 3, 4, SILU, 2e-3);
   group_norm_case<bf16>("group_norm_bf16, 16 pixels, 2 images, 8 groups of 4", group_norm_bf16, group_norm_backward_bf16, 16, 2, 32, 8, 1, 8, SILU, 1.5e-2);
-  row_norm_case<float>("row_norm_f32, layer norm, 37 rows of 45", row_norm_f32, row_norm_backward_f32, 37, 45, true, NONE, 5e-6);
-  row_norm_case<float>("row_norm_f32, RMS norm and SiLU, 9 rows of 300", row_norm_f32, row_norm_backward_f32, 9, 300, false, SILU, 5e-6);
-  row_norm_case<f16>("row_norm_f16, RMS norm, 33 rows of 24", row_norm_f16, row_norm_backward_f16, 33, 24, false, NONE, 3e-3);
-  row_norm_case<bf16>("row_norm_bf16, layer norm, 5 rows of 64", row_norm_bf16, row_norm_backward_bf16, 5, 64, true, SILU, 1.5e-2);
+  row_norm_case<float>("row_norm_f32, layer norm, 37 rows of 45", row_norm_f32, row_norm_backward_f32, 37, 1, 1, 45, true, true, NONE, 5e-6);
+  row_norm_case<float>("row_norm_f32, RMS norm and SiLU, 9 rows of 300", row_norm_f32, row_norm_backward_f32, 9, 1, 1, 300, false, false, SILU, 5e-6);
+  row_norm_case<float>("row_norm_f32, RMS norm, offset and SiLU, 7 pixels, 3 clips of 5 images", row_norm_f32, row_norm_backward_f32, 7, 15, 3, 20, false, true, SILU, 5e-6);
+  row_norm_case<f16>("row_norm_f16, RMS norm, 33 rows of 24", row_norm_f16, row_norm_backward_f16, 33, 1, 1, 24, false, false, NONE, 3e-3);
+  row_norm_case<bf16>("row_norm_bf16, layer norm, 5 rows of 64", row_norm_bf16, row_norm_backward_bf16, 5, 1, 1, 64, true, true, SILU, 1.5e-2);
   noise_case();
   frames_cases();
+  optimizer_cases();
 #define RESAMPLING_CASE(S, T, TOLERANCE) \
   resampling_case<T>("spread2, gather2, resize_axis, patchify " #S, spread2_##S, gather2_##S, resize_axis_##S, patchify_##S, TOLERANCE);
   EACH_TYPE(RESAMPLING_CASE)

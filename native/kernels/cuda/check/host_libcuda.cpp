@@ -1,8 +1,8 @@
 // A libcuda with one device, the processor: memory is malloc's, a launch runs the kernel of that name through host_shim.h.
 // It lets the Rust launches run where there is no GPU: names, order and types of arguments, grids and shared memory.
 //
-// It is enough of CUDA for candle's device too, and stands in for the libraries that the device opens (cuBLAS, cuRAND):
-// a library built for CUDA runs whole networks on it. What else such a library refers to says so when it is called.
+// It is enough of CUDA for candle's device too, and stands in for the libraries that the device opens (cuBLAS, cuRAND) and
+// for cuBLASLt, in plain loops: a library built for CUDA runs whole networks on it. What else such a library refers to says so when it is called.
 //   g++ -std=c++17 -O1 -shared -fPIC -DKINORA_HOST_SHIM -I<folder of kernel_names.h> host_libcuda.cpp -o libcuda.so
 #include <cuda.h>
 #include <map>
@@ -13,6 +13,7 @@
 #include "../frames.cu"
 #include "../noise.cu"
 #include "../normalization.cu"
+#include "../optimizer.cu"
 #include "../resampling.cu"
 #include "../spatial_convolution.cu"
 #include "../sums.cu"
@@ -20,6 +21,12 @@
 #include "candle_kernels.h"
 
 namespace {
+// What is to go wrong, so that tests are seen to notice: `grid`, the last block of each grid is missing; `products`, the last
+// column of each of cuBLASLt's products.
+bool fault(const char *name) {
+  static const char *const planted = getenv("KINORA_CUDA_FAULT");
+  return planted && !strcmp(planted, name);
+}
 struct Kernel {
   const char *name;
   void (*call)(void **);
@@ -77,9 +84,7 @@ CUresult run(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigne
     kernel->call(parameters);
     return CUDA_SUCCESS;
   }
-  // A fault to be noticed: the last block of each grid is missing.
-  static const bool shorter = getenv("KINORA_CUDA_FAULT") != nullptr;
-  if (shorter) (gx > 1 ? gx : gy > 1 ? gy : gz)--;
+  if (fault("grid")) (gx > 1 ? gx : gy > 1 ? gy : gz)--;
   shim::launch(dim3(gx, gy, gz), dim3(bx, by, bz), shared, [&] { kernel->call(parameters); });
   return CUDA_SUCCESS;
 }
@@ -200,6 +205,99 @@ int curandCreateGenerator(void **generator, int) {
 int curandDestroyGenerator(void *) { return 0; }
 int curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return 0; }
 int curandSetStream(void *, void *) { return 0; }
+
+// cuBLASLt. What it is asked for is described in objects; columns are counted first.
+struct Product {
+  int arithmetic, turned[2] = {0, 0}, epilogue = 1;
+  const float *bias = nullptr;
+};
+struct Layout {
+  unsigned long long rows, columns;
+  long long stride;
+};
+struct Algorithm {
+  unsigned long long data[8];
+  size_t workspace;
+  int state;
+  float waves;
+  int reserved[4];
+};
+enum { TAKES_F32 = 68, TAKES_BF16 = 75, TURNED_A = 3, TURNED_B = 4, EPILOGUE = 7, BIAS = 8, NO_EPILOGUE = 1, ADDS_BIAS = 4 };
+enum { INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+int cublasLtCreate(void **handle) {
+  *handle = (void *)0x70;
+  return 0;
+}
+int cublasLtDestroy(void *) { return 0; }
+int cublasLtMatmulDescCreate(Product **product, int arithmetic, int scale) {
+  if ((arithmetic != TAKES_F32 && arithmetic != TAKES_BF16) || scale) return NOT_SUPPORTED;
+  *product = new Product{arithmetic};
+  return 0;
+}
+int cublasLtMatmulDescSetAttribute(Product *product, int what, const void *value, size_t bytes) {
+  if (bytes != (what == BIAS ? 8 : 4)) return INVALID_VALUE;
+  if (what == TURNED_A || what == TURNED_B) memcpy(&product->turned[what - TURNED_A], value, bytes);
+  else if (what == EPILOGUE) memcpy(&product->epilogue, value, bytes);
+  else if (what == BIAS) memcpy(&product->bias, value, bytes);
+  else return NOT_SUPPORTED;
+  return 0;
+}
+int cublasLtMatmulDescDestroy(Product *product) {
+  delete product;
+  return 0;
+}
+int cublasLtMatrixLayoutCreate(Layout **layout, int type, unsigned long long rows, unsigned long long columns, long long stride) {
+  if (type || stride < (long long)rows) return INVALID_VALUE;
+  *layout = new Layout{rows, columns, stride};
+  return 0;
+}
+int cublasLtMatrixLayoutSetAttribute(Layout *, int, const void *, size_t) { return NOT_SUPPORTED; }
+int cublasLtMatrixLayoutDestroy(Layout *layout) {
+  delete layout;
+  return 0;
+}
+int cublasLtMatmulPreferenceCreate(void **preference) {
+  *preference = (void *)0x80;
+  return 0;
+}
+int cublasLtMatmulPreferenceSetAttribute(void *, int, const void *, size_t) { return 0; }
+int cublasLtMatmulPreferenceDestroy(void *) { return 0; }
+static bool fit(const Product *p, const Layout *a, const Layout *b, const Layout *d) {
+  const auto side = [](const Layout *l, bool second) { return second ? l->columns : l->rows; };
+  return side(a, !p->turned[0]) == side(b, p->turned[1]) && side(a, p->turned[0]) == d->rows && side(b, !p->turned[1]) == d->columns;
+}
+// There is none for sums of 9 products, so that what cuBLASLt does not take is tried as well.
+int cublasLtMatmulAlgoGetHeuristic(void *, const Product *p, const Layout *a, const Layout *b, const Layout *c, const Layout *d,
+                                   void *, int wanted, Algorithm *algorithm, int *found) {
+  if (wanted < 1 || c != d || !fit(p, a, b, d)) return INVALID_VALUE;
+  *found = (p->turned[0] ? a->rows : a->columns) == 9 ? 0 : 1;
+  *algorithm = Algorithm{{1}, 0, 0, 1.f, {}};
+  return 0;
+}
+int cublasLtMatmul(void *, const Product *p, const float *alpha, const float *a, const Layout *la, const float *b, const Layout *lb,
+                   const float *beta, const float *c, const Layout *, float *d, const Layout *ld, const Algorithm *algorithm,
+                   void *workspace, size_t workspace_bytes, void *) {
+  const std::lock_guard<std::mutex> guard(running);
+  const auto there = [](const float *from, const Layout *l) {
+    return allocated((CUdeviceptr)from, 4 * ((l->columns - 1) * l->stride + l->rows));
+  };
+  const bool adds = p->epilogue == ADDS_BIAS;
+  if (!there(a, la) || !there(b, lb) || !there(d, ld) || !allocated((CUdeviceptr)workspace, workspace_bytes)) return INVALID_VALUE;
+  if (*alpha != 1.f || *beta != 0.f || c != d || algorithm->data[0] != 1 || !fit(p, la, lb, ld)) return INVALID_VALUE;
+  if ((!adds && p->epilogue != NO_EPILOGUE) || (adds && !allocated((CUdeviceptr)p->bias, 4 * ld->rows))) return INVALID_VALUE;
+  const auto operand = [p](float x) { return p->arithmetic == TAKES_BF16 ? to_float(from_float<bf16>(x)) : x; };
+  const size_t inner = p->turned[0] ? la->rows : la->columns;
+  const size_t columns = ld->columns - (fault("products") ? 1 : 0);
+  for (size_t column = 0; column < columns; column++)
+    for (size_t row = 0; row < ld->rows; row++) {
+      double sum = adds ? p->bias[row] : 0;
+      for (size_t k = 0; k < inner; k++)
+        sum += (double)operand(p->turned[0] ? a[row * la->stride + k] : a[k * la->stride + row]) *
+               operand(p->turned[1] ? b[k * lb->stride + column] : b[column * lb->stride + k]);
+      d[column * ld->stride + row] = (float)sum;
+    }
+  return 0;
+}
 
 // What a library refers to and no network calls.
 #define MISSING(type, name, ...)                                          \

@@ -8,7 +8,7 @@ use kinora_cuda::{Element, Fused, activation, activation_backward, geglu, geglu_
 const F32: Element = Element::F32;
 
 impl Activation {
-    pub(super) fn gpu_forward(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    pub(super) fn gpu_forward(&self, (x, layout): (&CudaStorage, &Layout)) -> Result<(CudaStorage, Shape)> {
         let (device, count) = (&x.device, layout.shape().elem_count());
         let x = argument(self.name(), x, layout)?;
         let mut dims = layout.dims().to_vec();

@@ -1,6 +1,7 @@
 //! Products over gathered rows on a GPU.
 
 use super::GatheredProduct;
+use crate::cublas::{Matrix, product};
 use crate::gpu::{Floats, argument, element, run, with_addresses};
 use crate::taps::Taps;
 use candle_core::cuda_backend::CudaDevice;
@@ -98,10 +99,48 @@ impl Kernels {
     }
 }
 
+/// The sizes of a linear layer's matrices.
+struct Matrices {
+    rows: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl Matrices {
+    fn x(&self, at: Address) -> Matrix {
+        Matrix { at, rows: self.rows, columns: self.inputs }
+    }
+
+    fn weight(&self, at: Address) -> Matrix {
+        Matrix { at, rows: self.outputs, columns: self.inputs }
+    }
+
+    fn y(&self, at: Address) -> Matrix {
+        Matrix { at, rows: self.rows, columns: self.outputs }
+    }
+}
+
 impl GatheredProduct {
     fn kernels(&self) -> Result<Kernels> {
         let (outputs, inputs, _) = self.weight.sizes();
         Kernels::of(self.taps, inputs, outputs, element(self.precision))
+    }
+
+    /// Runs a product by cuBLASLt: `of` says of which matrices, and which are turned. Gives false, having done nothing, where
+    /// this is no single product of matrices or cuBLASLt does not take it.
+    fn by_cublas(
+        &self,
+        device: &CudaDevice,
+        of: impl FnOnce(Matrices) -> ([Matrix; 3], [bool; 2]),
+        bias: Address,
+    ) -> Result<bool> {
+        let (outputs, inputs, taps) = self.weight.sizes();
+        if taps != 1 || matches!(self.taps, Taps::Space(_)) {
+            return Ok(false);
+        }
+        let rows = self.dims.iter().product::<usize>() / outputs;
+        let (matrices, turned) = of(Matrices { rows, inputs, outputs });
+        product(device, self.precision, matrices, turned, bias)
     }
 
     /// The weight as the kernels read it.
@@ -125,11 +164,13 @@ impl GatheredProduct {
     ) -> Result<(CudaStorage, Shape)> {
         let op = candle_core::CustomOp3::name(self);
         let (device, kernels, shape) = (&x.device, self.kernels()?, Shape::from(self.dims.clone()));
-        let x = argument(op, x, x_layout)?;
-        let weight = self.packed(device, &kernels, argument(op, weight, weight_layout)?, false)?;
+        let (x, weight) = (argument(op, x, x_layout)?, argument(op, weight, weight_layout)?);
         let bias = if self.has_bias { argument(op, bias, bias_layout)? } else { Address::NONE };
         let y = Floats::new(device, shape.elem_count())?;
-        run(device, &kernels.forward(x, weight, bias, y.at()))?;
+        if !self.by_cublas(device, |m| ([m.x(x), m.weight(weight), m.y(y.at())], [false, false]), bias)? {
+            let weight = self.packed(device, &kernels, weight, false)?;
+            run(device, &kernels.forward(x, weight, bias, y.at()))?;
+        }
         Ok((y.storage(), shape))
     }
 
@@ -143,18 +184,24 @@ impl GatheredProduct {
         let (outputs, inputs, taps) = self.weight.sizes();
         let (kernels, count) = (self.kernels()?, outputs * inputs * taps);
         with_addresses(candle_core::CustomOp3::name(self), [x, weight, grad], |device, [from, kernel, dy]| {
+            let none = Address::NONE;
             let dx = if x.track_op() {
-                let turned = self.packed(device, &kernels, kernel, true)?;
                 let dx = Floats::new(device, x.elem_count())?;
-                run(device, &kernels.to_input(dy, turned, dx.at()))?;
+                if !self.by_cublas(device, |m| ([m.y(dy), m.weight(kernel), m.x(dx.at())], [false, true]), none)? {
+                    let turned = self.packed(device, &kernels, kernel, true)?;
+                    run(device, &kernels.to_input(dy, turned, dx.at()))?;
+                }
                 Some(dx.tensor(x.shape()))
             } else {
                 None
             };
             let dw = if weight.track_op() {
-                let (parts, dw) = (Floats::new(device, kernels.parts() * count)?, Floats::new(device, count)?);
-                run(device, &kernels.to_weight(from, dy, parts.at()))?;
-                run(device, &sum_parts(parts.at(), dw.at(), 1, kernels.parts(), count))?;
+                let dw = Floats::new(device, count)?;
+                if !self.by_cublas(device, |m| ([m.y(dy), m.x(from), m.weight(dw.at())], [true, true]), none)? {
+                    let parts = Floats::new(device, kernels.parts() * count)?;
+                    run(device, &kernels.to_weight(from, dy, parts.at()))?;
+                    run(device, &sum_parts(parts.at(), dw.at(), 1, kernels.parts(), count))?;
+                }
                 Some(dw.tensor(weight.shape()))
             } else {
                 None

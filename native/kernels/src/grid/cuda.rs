@@ -13,7 +13,7 @@ impl Patchify {
         patchify(F32, [from, to], [images, height, width, channels], p, inverse)
     }
 
-    pub(super) fn gpu_forward(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    pub(super) fn gpu_forward(&self, (x, layout): (&CudaStorage, &Layout)) -> Result<(CudaStorage, Shape)> {
         let (device, x) = (&x.device, argument(self.name(), x, layout)?);
         let y = Floats::new(device, layout.shape().elem_count())?;
         run(device, &self.launch(x, y.at(), self.inverse))?;
@@ -30,7 +30,7 @@ impl Patchify {
 }
 
 impl Scale2 {
-    pub(super) fn gpu_forward(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+    pub(super) fn gpu_forward(&self, (x, layout): (&CudaStorage, &Layout)) -> Result<(CudaStorage, Shape)> {
         let (height, width, images, channels) = layout.shape().dims4()?;
         let (device, from) = (&x.device, argument(self.name(), x, layout)?);
         let (height, width) = if self.up { (2 * height, 2 * width) } else { (height / 2, width / 2) };

@@ -62,6 +62,8 @@ impl RowNorm {
         Ok(kinora_cuda::RowNorm {
             element: Element::F32,
             rows: x.elem_count() / channels,
+            images: 1,
+            clips: 1,
             channels,
             centre: self.centre,
             eps: self.eps,

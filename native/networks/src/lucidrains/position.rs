@@ -19,13 +19,15 @@ impl SinusoidalPosEmb {
         Ok(Self { frequencies: Tensor::from_vec(frequencies, (1, half), &Device::Cpu)? })
     }
 
-    /// (n) to (n, 2 * (dim / 2)). In f64 inside: an angle of 1000 has an error of 3e-5 in f32.
+    /// (n) to (n, 2 * (dim / 2)). In f64 inside: an angle of 1000 has an error of 3e-5 in f32. Computed in main memory, and
+    /// then where `x` is.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if x.rank() != 1 {
             bail!("x must have one axis, not {:?}", x.shape());
         }
-        let angles = x.to_dtype(DType::F64)?.unsqueeze(1)?.broadcast_mul(&self.frequencies)?;
-        Tensor::cat(&[angles.sin()?, angles.cos()?], D::Minus1)?.to_dtype(DType::F32)
+        let numbers = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?;
+        let angles = numbers.unsqueeze(1)?.broadcast_mul(&self.frequencies)?;
+        Tensor::cat(&[angles.sin()?, angles.cos()?], D::Minus1)?.to_dtype(DType::F32)?.to_device(x.device())
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {
@@ -38,7 +40,7 @@ const MOST_BIASES: usize = 1 << 28;
 
 /// A network from a distance, along one axis or several, to a bias for each head (Swin v2, arXiv 2111.09883).
 ///
-/// It is computed in f64, whatever the precision: softmax does not see what all biases have in common, so that their
+/// It is computed in f64 in main memory, whatever the precision: softmax does not see what all biases have in common, so that their
 /// gradients cancel and little but rounding is left of some sums.
 pub struct ContinuousPositionBias {
     layers: Vec<(Tensor, Tensor)>,
@@ -63,7 +65,7 @@ impl ContinuousPositionBias {
         Ok(Self { layers, axes: num_dims, heads })
     }
 
-    /// (heads, places, places) in f64 for the places of a row-major grid of `sizes`.
+    /// (heads, places, places) for the places of a row-major grid of `sizes`; in f64, and in f32 where the layer is on a GPU.
     pub fn forward(&self, sizes: &[usize]) -> Result<Tensor> {
         if sizes.len() != self.axes || sizes.contains(&0) {
             bail!("{} sizes of at least 1 are needed, not {sizes:?}", self.axes);
@@ -76,10 +78,11 @@ impl ContinuousPositionBias {
         let mut table = differences(sizes, f32::INFINITY)?.to_dtype(DType::F64)?;
         for (i, (weight, bias)) in self.layers.iter().enumerate() {
             let x = if i > 0 { table.silu()? } else { table };
-            let weight = weight.to_dtype(DType::F64)?;
-            table = x.matmul(&weight.t()?)?.broadcast_add(&bias.to_dtype(DType::F64)?)?;
+            let here = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+            table = x.matmul(&here(weight)?.t()?)?.broadcast_add(&here(bias)?)?;
         }
-        of_pairs(&table, sizes)
+        let (table, device) = (of_pairs(&table, sizes)?, self.layers[0].0.device());
+        if device.is_cpu() { Ok(table) } else { table.to_dtype(DType::F32)?.to_device(device) }
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {
