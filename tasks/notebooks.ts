@@ -16,8 +16,8 @@ import { fileURLToPath } from "node:url";
 import { build } from "./build.ts";
 import { findJupyterPython, GET_NBCLIENT, makeJupyterPath } from "./jupyter.ts";
 
-/** Seconds that a cell may take. */
-const CELL_SECONDS = 600;
+/** Seconds that a cell may take; with `KINORA_FULL` one measures for a long time. */
+const CELL_SECONDS = Deno.env.get("KINORA_FULL") === "1" ? 7200 : 600;
 
 /** Most bytes of a committed notebook. */
 const MOST_BYTES = 1_500_000;

@@ -36,6 +36,9 @@ import { requiredObject } from "./text_pair.ts";
 /** Clips, kept from training, that are measured. */
 const MEASURED = 6;
 
+/** Below this root mean square of what the network is to give, clips do not count for more. */
+const LEAST_DIFFERENCE = 0.05;
+
 /** The settings of the stage. */
 interface Settings {
   readonly config: NetworkConfig;
@@ -124,6 +127,7 @@ class InterpolationTraining implements StageTraining {
       },
       output: "sample",
       target: keep(wanted),
+      ...scale === undefined ? {} : { sampleWeights: await evenWeights(wanted) },
     }];
   }
 
@@ -152,6 +156,23 @@ class InterpolationTraining implements StageTraining {
     this.#images[Symbol.dispose]();
     for (const { network } of this.networks) network.dispose();
   }
+}
+
+/**
+ * A weight for each clip's loss, so that clips count alike however much they differ from a blend: else those that move most
+ * decide everything, and the network disturbs those that are nearly still, where a blend is all but right.
+ *
+ * @param differences What the network is to give, (B, F, H, W, C).
+ */
+async function evenWeights(differences: Tensor): Promise<number[]> {
+  const weights: number[] = [];
+  for (let clip = 0; clip < (differences.shape[0] ?? 0); clip++) {
+    using one = await differences.gather(0, [clip]);
+    const { rms } = await one.stats();
+    weights.push(1 / (rms ** 2 + LEAST_DIFFERENCE ** 2));
+  }
+  const mean = weights.reduce((sum, weight) => sum + weight, 0) / weights.length;
+  return weights.map((weight) => weight / mean);
 }
 
 /** The four further channels of each clip, each with a mask of its own: (B, F, H, W, 4). */
