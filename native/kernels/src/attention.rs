@@ -6,6 +6,7 @@
 mod cuda;
 
 use crate::simd::{exp, vectorised};
+use crate::spent::used_up;
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -399,12 +400,13 @@ impl CustomOp3 for Attention {
         qkv: &Tensor,
         context: &Tensor,
         bias: &Tensor,
-        _y: &Tensor,
+        y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if qkv.device().is_cuda() {
-            return self.gpu_backward(qkv, context, bias, _y, grad);
+            return self.gpu_backward(qkv, context, bias, y, grad);
         }
         let mut dqkv = uninitialised(qkv.elem_count());
         let mut dcontext = vec![0f32; self.sequences * self.context * 2 * self.channels];

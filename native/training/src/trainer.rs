@@ -9,7 +9,7 @@ use crate::objective::Objective;
 use crate::optimizer::{AdamW, Moments, Update};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, bail};
-use kinora_kernels::Precision;
+use kinora_kernels::{Precision, backward};
 use kinora_networks::network::Network;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
@@ -218,7 +218,7 @@ impl Trainer {
                     None => part,
                 });
             }
-            sum.map(|sum| sum.backward()).transpose()
+            sum.map(|sum| backward(&sum)).transpose()
         })
     }
 
