@@ -200,11 +200,12 @@ vectorised! {
 
 vectorised! {
     /// The gradients of nine taps, `to_apart` values from each other, from those of 16 products.
-    fn gather_taps(products: &[f32], apart: usize, len: usize, to: &Rows, at: usize, to_apart: usize) {
+    fn gather_taps(products: &[&[f32]; SUMS], to: &Rows, at: usize, to_apart: usize) {
+        let len = products[0].len();
         let mut columns = [[0f32; CHUNK]; 12];
         let [p, q, r] = columns.as_chunks_mut::<4>().0 else { unreachable!("three rows of four") };
         for j in 0..4 {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &products[(4 * i + j) * apart..][..len]);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| products[4 * i + j]);
             taps_of(a, b, c, d, &mut p[j], &mut q[j], &mut r[j]);
         }
         for (i, [a, b, c, d]) in columns.as_chunks::<4>().0.iter().enumerate() {
@@ -343,12 +344,16 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
     let &Space { height, width, images, .. } = space;
     let padded = channels.next_multiple_of(Format::F32.lane());
     let patches = patches_of(space);
+    if patches == 0 {
+        return vec![0f32; 9 * channels * n];
+    }
     let fit = GRADIENT_BYTES / (SUMS * (padded + n) * size_of::<f32>());
     let part = (fit / SUMMED_ROWS).max(4) * SUMMED_ROWS;
     let mut sums = uninitialised(SUMS * part.min(patches) * padded);
     let mut products = uninitialised(SUMS * part.min(patches) * n);
     let nothing = [0f32; CHUNK];
-    let mut kernels = vec![0f32; SUMS * padded * n];
+    // Of each sum, [channel][n]
+    let mut kernels: Vec<Vec<f32>> = vec![Vec::new(); SUMS];
     for first in (0..patches).step_by(part) {
         let held = (patches - first).min(part);
         let (to_sums, to_products) = (Rows::new(&mut sums), Rows::new(&mut products));
@@ -370,20 +375,23 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
                 }
             });
         });
-        let of_sum = |(sum, kernel): (usize, &mut [f32])| {
+        let of_sum = |(sum, kernel): (usize, &mut Vec<f32>)| {
             let (x, dy) = (&sums[sum * held * padded..][..held * padded], &products[sum * held * n..][..held * n]);
             let taps = Taps::Dense { rows: held };
             let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, padded, n);
-            kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            match first {
+                0 => *kernel = more,
+                _ => kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more),
+            }
         };
-        each_task(kernels.chunks_mut((padded * n).max(1)).enumerate().collect(), of_sum);
+        each_task(kernels.iter_mut().enumerate().collect(), of_sum);
     }
     let mut out = uninitialised(9 * channels * n);
     let to = Rows::new(&mut out);
     each_task((0..channels).collect(), |channel| {
         for from in (0..n).step_by(CHUNK) {
             let (at, len) = (channel * n + from, (n - from).min(CHUNK));
-            gather_taps(&kernels[at..], padded * n, len, &to, at, channels * n);
+            gather_taps(&std::array::from_fn(|sum| &kernels[sum][at..at + len]), &to, at, channels * n);
         }
     });
     out
