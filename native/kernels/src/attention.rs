@@ -136,7 +136,8 @@ fn padded(count: usize) -> usize {
     count.div_ceil(16) * 16
 }
 
-/// A row-major matrix in scratch memory; rows are padded to whole vectors with zeros.
+/// A row-major matrix in scratch memory; rows are padded to whole vectors with zeros, and so that they do not lie a power of
+/// two apart: those that are read together would compete for the same lines of the first cache.
 struct Matrix {
     values: Vec<f32>,
     width: usize,
@@ -147,6 +148,7 @@ struct Matrix {
 impl Matrix {
     fn new(rows: usize, columns: usize) -> Self {
         let width = padded(columns);
+        let width = if width.is_multiple_of(256) { width + 16 } else { width };
         Self { values: vec![0.0; rows.div_ceil(4) * 4 * width], width, panels: None }
     }
 
@@ -281,7 +283,8 @@ vectorised! {
 }
 
 vectorised! {
-    fn softmax(scores: &mut [f32], keys: usize) {
+    /// Exponentials of scores, and what makes their sum 1.
+    fn exponentials(scores: &mut [f32], keys: usize) -> f32 {
         let (live, rest) = scores.split_at_mut(keys);
         // In lanes, so that the loops become vector code.
         let (whole, odd) = live.as_chunks_mut::<16>();
@@ -304,11 +307,8 @@ vectorised! {
             *score = power(*score);
             *sum += *score;
         }
-        let scale = 1.0 / sums.iter().sum::<f32>();
-        for score in live.iter_mut() {
-            *score *= scale;
-        }
         rest.fill(0.0);
+        1.0 / sums.iter().sum::<f32>()
     }
 }
 
@@ -402,12 +402,21 @@ impl Attention {
         head.v.pack(self.keys());
     }
 
-    /// Fills `scores` with the probabilities of queries `first..first + count`.
-    fn probabilities(&self, head: &mut Head, sequence: usize, h: usize, first: usize, count: usize, bias: &[f32]) {
+    /// Fills `scores` with the probabilities of queries `first..first + count`, but for the factor of each.
+    fn probabilities(
+        &self,
+        head: &mut Head,
+        sequence: usize,
+        h: usize,
+        first: usize,
+        count: usize,
+        bias: &[f32],
+    ) -> [f32; TILE] {
+        let mut factors = [0f32; TILE];
         let Head { q, k_turned, scores, .. } = head;
         let (keys, width) = (self.keys(), scores.width);
         k_turned.times(count, self.size(), &q.values[first * q.width..], q.width, &mut scores.values, width);
-        for i in 0..count {
+        for (i, factor) in factors.iter_mut().enumerate().take(count) {
             let query = first + i;
             let row = &mut scores.row_mut(i)[..];
             let own = &mut row[self.context..keys];
@@ -427,8 +436,9 @@ impl Attention {
                     }
                 }
             }
-            softmax(row, keys);
+            *factor = exponentials(row, keys);
         }
+        factors
     }
 }
 
@@ -460,12 +470,14 @@ impl CustomOp3 for Attention {
                     self.load(head, sequence, h, qkv, context);
                     for first in (0..self.tokens).step_by(TILE) {
                         let count = (self.tokens - first).min(TILE);
-                        self.probabilities(head, sequence, h, first, count, bias);
+                        let factors = self.probabilities(head, sequence, h, first, count, bias);
                         let Head { v, scores, .. } = &*head;
                         v.times(count, self.keys(), &scores.values, scores.width, &mut out.values, v.width);
-                        for i in 0..count {
+                        for (i, factor) in factors.iter().enumerate().take(count) {
                             let at = self.row(sequence, first + i) * self.channels + h * size;
-                            unsafe { rows.slice(at, size) }.copy_from_slice(&out.row(i)[..size]);
+                            for (y, sum) in unsafe { rows.slice(at, size) }.iter_mut().zip(out.row(i)) {
+                                *y = sum * factor;
+                            }
                         }
                     }
                 }
@@ -608,7 +620,10 @@ impl Backward {
         self.dv.values.fill(0.0);
         for first in (0..tokens).step_by(TILE) {
             let count = (tokens - first).min(TILE);
-            op.probabilities(head, sequence, h, first, count, bias);
+            let factors = op.probabilities(head, sequence, h, first, count, bias);
+            for (i, factor) in factors.iter().enumerate().take(count) {
+                head.scores.row_mut(i).iter_mut().for_each(|score| *score *= factor);
+            }
             let Head { q, k, scores, .. } = &*head;
             let (sw, dw) = (scores.width, self.dout.width);
             self.v_turned.times(count, size, &self.dout.values[first * dw..], dw, &mut self.dscores.values, sw);

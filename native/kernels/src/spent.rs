@@ -10,9 +10,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+type Gradients = HashMap<TensorId, (Tensor, Tensor)>;
+
 thread_local! {
     /// Weights with their gradients, while [`backward`] runs on this thread.
-    static GRADIENTS: RefCell<Option<HashMap<TensorId, (Tensor, Tensor)>>> = const { RefCell::new(None) };
+    static GRADIENTS: RefCell<Option<Gradients>> = const { RefCell::new(None) };
 }
 
 /// Gives back the values of an activation that only operations made so far have read, and whose backwards do not read it:
@@ -52,10 +54,15 @@ impl InplaceOp1 for GiveBack {
 /// # Errors
 /// An operation in the graph has no backward.
 pub fn backward(loss: &Tensor) -> Result<GradStore> {
-    let outer = GRADIENTS.replace(Some(HashMap::new()));
-    let store = loss.backward();
-    let gradients = GRADIENTS.replace(outer).unwrap_or_default();
-    let mut store = store?;
+    struct Restore(Option<Gradients>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            GRADIENTS.set(self.0.take());
+        }
+    }
+    let _restore = Restore(GRADIENTS.replace(Some(HashMap::new())));
+    let mut store = loss.backward()?;
+    let gradients = GRADIENTS.take().unwrap_or_default();
     for (weight, gradient) in gradients.into_values() {
         let gradient = match store.remove(&weight) {
             Some(other) => (other + gradient)?,
