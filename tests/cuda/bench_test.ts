@@ -65,7 +65,8 @@ Deno.test({
         if (layer === "norm") shapes["in/scale_shift"] = [1, 2 * channels];
         const tensors: Record<string, Tensor> = {};
         for (const [at, [name, shape]] of Object.entries(shapes).entries()) {
-          tensors[name] = await noise(shape, 100 * at);
+          using values = await noise([1, shape.reduce((count, side) => count * side)], at);
+          tensors[name] = await Tensor.create(shape, await values.read());
         }
         const file = `${folder}/${layer}.safetensors`;
         await saveTensors(tensors, file);

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::case::{Tensors, Work, take};
 use crate::train::Optimiser;
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::Precision;
+use kinora_kernels::{Precision, backward};
 use kinora_networks::lucidrains::{Layer, LayerError};
 use kinora_networks::parameters::Parameters;
 use serde_json::{Map, Value};
@@ -65,7 +65,7 @@ impl Work for Unet {
             self.forward()?;
             return Ok(());
         }
-        let gradients = self.loss()?.backward()?;
+        let gradients = backward(&self.loss()?)?;
         self.optimiser.as_mut().expect("looked at above").step(&gradients)
     }
 
@@ -74,7 +74,7 @@ impl Work for Unet {
             return Ok(Tensors::from([("y".to_owned(), self.forward()?)]));
         }
         let loss = self.loss()?;
-        let gradients = loss.backward()?;
+        let gradients = backward(&loss)?;
         let mut results = Tensors::from([("loss".to_owned(), loss.detach())]);
         for (name, tensor) in self.layer.parameters().tensors() {
             let gradient = gradients.get(&tensor).cloned().map_or_else(|| tensor.zeros_like(), Ok)?;

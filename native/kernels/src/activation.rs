@@ -5,6 +5,7 @@ mod cuda;
 
 use crate::device::on_gpus;
 use crate::simd::{erf, exp, sigmoid, vectorised};
+use crate::spent::used_up;
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -146,7 +147,8 @@ impl CustomOp1 for Activation {
 
     on_gpus!(x layout);
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             return self.gpu_backward(x, grad);

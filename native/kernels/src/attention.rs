@@ -6,14 +6,19 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::isa::{Format, LINE, PANEL, Tile, Tiles, WIDE, isa, tiles};
+use crate::product::{Lines, MOST_ROWS};
 use crate::simd::{exp, vectorised};
+use crate::spent::used_up;
 use crate::storage::{Rows, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
-/// Queries whose scores exist at a time.
-const TILE: usize = 64;
+/// Queries whose scores exist at a time: whole tiles of rows on every path.
+const TILE: usize = 48;
+/// Fewer tokens than this fill no tiles.
+const TILED: usize = 64;
 
 /// Which rows of the activations form a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,16 +137,27 @@ fn padded(count: usize) -> usize {
     count.div_ceil(16) * 16
 }
 
-/// A row-major matrix in scratch memory; rows are padded to whole vectors with zeros.
+/// A row-major matrix in scratch memory; rows are padded to whole vectors with zeros, and so that they do not lie a power of
+/// two apart: those that are read together would compete for the same lines of the first cache.
 struct Matrix {
     values: Vec<f32>,
     width: usize,
+    /// The same in panels, if it is multiplied with by tiles: so many rows of [`PANEL`] columns each, padded with zeros.
+    panels: Option<(Lines, usize)>,
 }
 
 impl Matrix {
     fn new(rows: usize, columns: usize) -> Self {
         let width = padded(columns);
-        Self { values: vec![0.0; rows.div_ceil(4) * 4 * width], width }
+        let width = if width.is_multiple_of(256) { width + 16 } else { width };
+        Self { values: vec![0.0; rows.div_ceil(4) * 4 * width], width, panels: None }
+    }
+
+    /// With room for panels, when the sequence is long enough for tiles.
+    fn factor(rows: usize, columns: usize, tiled: bool) -> Self {
+        let held = padded(rows);
+        let panels = tiled.then(|| (Lines::new(columns.div_ceil(PANEL) * held * 2 * LINE), held));
+        Self { panels, ..Self::new(rows, columns) }
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -150,6 +166,86 @@ impl Matrix {
 
     fn row_mut(&mut self, row: usize) -> &mut [f32] {
         &mut self.values[row * self.width..(row + 1) * self.width]
+    }
+
+    /// Copies `rows` rows to the panels.
+    fn pack(&mut self, rows: usize) {
+        let Some((lines, held)) = &self.panels else { return };
+        for panel in 0..self.width.div_ceil(PANEL) {
+            let columns = (self.width - panel * PANEL).min(PANEL);
+            for row in 0..*held {
+                let mut to = [0f32; PANEL];
+                if row < rows {
+                    to[..columns].copy_from_slice(&self.row(row)[panel * PANEL..][..columns]);
+                }
+                // SAFETY: there is room for so many rows of each panel.
+                unsafe { lines.at((panel * held + row) * 2 * LINE).cast::<[f32; PANEL]>().write(to) };
+            }
+        }
+    }
+
+    /// `c[m][n] = a[m][k] * self[k][n]`, n being this matrix' padded width; rows of `a` are padded to whole vectors.
+    fn times(&self, m: usize, k: usize, a: &[f32], a_row: usize, c: &mut [f32], c_row: usize) {
+        let Some((lines, held)) = &self.panels else {
+            return multiply(m, k, self.width, a, a_row, 1, &self.values, self.width, c, c_row, false);
+        };
+        let Tiles { rows: tile_rows, tile: Tile::Gathered(tile), .. } = tiles(isa(), Format::F32) else {
+            unreachable!("f32 is read where it lies")
+        };
+        let mut sources = [std::ptr::null::<u8>(); MOST_ROWS];
+        let mut part = [0f32; MOST_ROWS * PANEL];
+        for panel in 0..self.width.div_ceil(PANEL) {
+            let columns = (self.width - panel * PANEL).min(PANEL);
+            let b = lines.at(panel * held * 2 * LINE);
+            for first in (0..m).step_by(tile_rows) {
+                let present = (m - first).min(tile_rows);
+                for (i, source) in sources[..tile_rows].iter_mut().enumerate() {
+                    // Rows beyond the last stand for the first.
+                    let row = if i < present { first + i } else { first };
+                    *source = a[row * a_row..][..padded(k)].as_ptr().cast();
+                }
+                let to = &mut c[first * c_row + panel * PANEL..];
+                let (sources, blocks, nothing) = (sources.as_ptr(), k.div_ceil(16), std::ptr::null());
+                if present == tile_rows && columns == PANEL {
+                    let to = to[..(tile_rows - 1) * c_row + PANEL].as_mut_ptr();
+                    unsafe { tile(1, blocks, sources, b, nothing, to, c_row) };
+                } else {
+                    unsafe { tile(1, blocks, sources, b, nothing, part.as_mut_ptr(), PANEL) };
+                    for (i, part) in part.chunks_exact(PANEL).take(present).enumerate() {
+                        to[i * c_row..][..columns].copy_from_slice(&part[..columns]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `c[m][n] += sum over k of a[k][m] * self[first + k][n]`, for up to [`TILE`] rows k.
+    fn times_turned(&self, m: usize, first: usize, k: usize, a: &Matrix, c: &mut Matrix) {
+        let (a_row, n) = (a.width, self.width);
+        let Some((lines, held)) = &self.panels else {
+            return multiply(m, k, n, &a.values, 1, a_row, &self.values[first * n..], n, &mut c.values, n, true);
+        };
+        static NOTHING: [f32; WIDE] = [0.0; WIDE];
+        let wide = tiles(isa(), Format::F32).wide;
+        let mut sources = [std::ptr::null::<u8>(); TILE];
+        for group in (0..m).step_by(WIDE) {
+            for (row, source) in sources.iter_mut().enumerate() {
+                *source = match row < k {
+                    true => a.row(row)[group..][..WIDE].as_ptr().cast(),
+                    false => NOTHING.as_ptr().cast(),
+                };
+            }
+            for panel in 0..n.div_ceil(PANEL) {
+                let columns = (n - panel * PANEL).min(PANEL);
+                let mut sums = [0f32; WIDE * PANEL];
+                let b = lines.at((panel * held + first) * 2 * LINE);
+                unsafe { wide(k.div_ceil(16), sources.as_ptr(), b, sums.as_mut_ptr()) };
+                for (row, sums) in sums.chunks_exact(PANEL).take(m - group).enumerate() {
+                    let to = &mut c.row_mut(group + row)[panel * PANEL..][..columns];
+                    to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum);
+                }
+            }
+        }
     }
 }
 
@@ -188,24 +284,32 @@ vectorised! {
 }
 
 vectorised! {
-    fn softmax(scores: &mut [f32], keys: usize) {
+    /// Exponentials of scores, and what makes their sum 1.
+    fn exponentials(scores: &mut [f32], keys: usize) -> f32 {
         let (live, rest) = scores.split_at_mut(keys);
-        let mut most = f32::NEG_INFINITY;
-        for score in live.iter() {
-            most = if *score > most { *score } else { most };
+        // In lanes, so that the loops become vector code.
+        let (whole, odd) = live.as_chunks_mut::<16>();
+        let mut most = [f32::NEG_INFINITY; 16];
+        for chunk in whole.iter() {
+            for (most, score) in most.iter_mut().zip(chunk) {
+                *most = if *score > *most { *score } else { *most };
+            }
         }
+        let most = most.iter().chain(odd.iter()).fold(f32::NEG_INFINITY, |most, v| if *v > most { *v } else { most });
         let mut sums = [0f32; 16];
-        for chunk in live.chunks_mut(16) {
+        let power = |score: f32| if score == f32::NEG_INFINITY { 0.0 } else { exp(score - most) };
+        for chunk in whole {
             for (score, sum) in chunk.iter_mut().zip(&mut sums) {
-                *score = if *score == f32::NEG_INFINITY { 0.0 } else { exp(*score - most) };
+                *score = power(*score);
                 *sum += *score;
             }
         }
-        let scale = 1.0 / sums.iter().sum::<f32>();
-        for score in live.iter_mut() {
-            *score *= scale;
+        for (score, sum) in odd.iter_mut().zip(&mut sums) {
+            *score = power(*score);
+            *sum += *score;
         }
         rest.fill(0.0);
+        1.0 / sums.iter().sum::<f32>()
     }
 }
 
@@ -263,11 +367,12 @@ impl Attention {
 
     fn head(&self) -> Head {
         let (size, keys) = (self.size(), self.keys());
+        let tiled = self.tokens >= TILED;
         Head {
-            q: Matrix::new(self.tokens, size),
-            k: Matrix::new(keys, size),
-            k_turned: Matrix::new(size, keys),
-            v: Matrix::new(keys, size),
+            q: Matrix::factor(self.tokens, size, tiled),
+            k: Matrix::factor(keys, size, tiled),
+            k_turned: Matrix::factor(size, keys, tiled),
+            v: Matrix::factor(keys, size, tiled),
             scores: Matrix::new(TILE.min(self.tokens), keys),
         }
     }
@@ -294,15 +399,25 @@ impl Attention {
                 head.k_turned.values[c * head.k_turned.width + key] = *value;
             }
         }
+        head.k_turned.pack(size);
+        head.v.pack(self.keys());
     }
 
-    /// Fills `scores` with the probabilities of queries `first..first + count`.
-    fn probabilities(&self, head: &mut Head, sequence: usize, h: usize, first: usize, count: usize, bias: &[f32]) {
+    /// Fills `scores` with the probabilities of queries `first..first + count`, but for the factor of each.
+    fn probabilities(
+        &self,
+        head: &mut Head,
+        sequence: usize,
+        h: usize,
+        first: usize,
+        count: usize,
+        bias: &[f32],
+    ) -> [f32; TILE] {
+        let mut factors = [0f32; TILE];
         let Head { q, k_turned, scores, .. } = head;
         let (keys, width) = (self.keys(), scores.width);
-        let at = &q.values[first * q.width..];
-        multiply(count, self.size(), width, at, q.width, 1, &k_turned.values, width, &mut scores.values, width, false);
-        for i in 0..count {
+        k_turned.times(count, self.size(), &q.values[first * q.width..], q.width, &mut scores.values, width);
+        for (i, factor) in factors.iter_mut().enumerate().take(count) {
             let query = first + i;
             let row = &mut scores.row_mut(i)[..];
             let own = &mut row[self.context..keys];
@@ -322,8 +437,9 @@ impl Attention {
                     }
                 }
             }
-            softmax(row, keys);
+            *factor = exponentials(row, keys);
         }
+        factors
     }
 }
 
@@ -355,25 +471,14 @@ impl CustomOp3 for Attention {
                     self.load(head, sequence, h, qkv, context);
                     for first in (0..self.tokens).step_by(TILE) {
                         let count = (self.tokens - first).min(TILE);
-                        self.probabilities(head, sequence, h, first, count, bias);
+                        let factors = self.probabilities(head, sequence, h, first, count, bias);
                         let Head { v, scores, .. } = &*head;
-                        let (sw, vw) = (scores.width, v.width);
-                        multiply(
-                            count,
-                            self.keys(),
-                            vw,
-                            &scores.values,
-                            sw,
-                            1,
-                            &v.values,
-                            vw,
-                            &mut out.values,
-                            vw,
-                            false,
-                        );
-                        for i in 0..count {
+                        v.times(count, self.keys(), &scores.values, scores.width, &mut out.values, v.width);
+                        for (i, factor) in factors.iter().enumerate().take(count) {
                             let at = self.row(sequence, first + i) * self.channels + h * size;
-                            unsafe { rows.slice(at, size) }.copy_from_slice(&out.row(i)[..size]);
+                            for (y, sum) in unsafe { rows.slice(at, size) }.iter_mut().zip(out.row(i)) {
+                                *y = sum * factor;
+                            }
                         }
                     }
                 }
@@ -389,12 +494,13 @@ impl CustomOp3 for Attention {
         qkv: &Tensor,
         context: &Tensor,
         bias: &Tensor,
-        _y: &Tensor,
+        y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if qkv.device().is_cuda() {
-            return self.gpu_backward(qkv, context, bias, _y, grad);
+            return self.gpu_backward(qkv, context, bias, y, grad);
         }
         let mut dqkv = uninitialised(qkv.elem_count());
         let mut dcontext = vec![0f32; self.sequences * self.context * 2 * self.channels];
@@ -465,9 +571,10 @@ struct Backward {
 impl Backward {
     fn new(op: &Attention) -> Self {
         let (size, keys, tile) = (op.size(), op.keys(), TILE.min(op.tokens));
+        let tiled = op.tokens >= TILED;
         Self {
-            dout: Matrix::new(op.tokens, size),
-            v_turned: Matrix::new(size, keys),
+            dout: Matrix::factor(op.tokens, size, tiled),
+            v_turned: Matrix::factor(size, keys, tiled),
             dscores: Matrix::new(tile, keys),
             dq: Matrix::new(op.tokens, size),
             dk: Matrix::new(keys, size),
@@ -495,25 +602,29 @@ impl Backward {
                 self.v_turned.values[c * self.v_turned.width + key] = *value;
             }
         }
+        self.dout.pack(tokens);
+        self.v_turned.pack(size);
+        head.q.pack(tokens);
+        head.k.pack(keys);
         self.dk.values.fill(0.0);
         self.dv.values.fill(0.0);
         for first in (0..tokens).step_by(TILE) {
             let count = (tokens - first).min(TILE);
-            op.probabilities(head, sequence, h, first, count, bias);
+            let factors = op.probabilities(head, sequence, h, first, count, bias);
+            for (i, factor) in factors.iter().enumerate().take(count) {
+                head.scores.row_mut(i).iter_mut().for_each(|score| *score *= factor);
+            }
             let Head { q, k, scores, .. } = &*head;
             let (sw, dw) = (scores.width, self.dout.width);
-            let dout = &self.dout.values[first * dw..];
-            let ds = &mut self.dscores.values;
-            multiply(count, size, sw, dout, dw, 1, &self.v_turned.values, sw, ds, sw, false);
-            multiply(keys, count, dw, &scores.values, 1, sw, dout, dw, &mut self.dv.values, dw, true);
+            self.v_turned.times(count, size, &self.dout.values[first * dw..], dw, &mut self.dscores.values, sw);
+            self.dout.times_turned(keys, first, count, scores, &mut self.dv);
             for i in 0..count {
                 let at = (h * tokens + first + i) * tokens;
                 let dbias = if op.has_bias { &mut dbias[at..at + tokens] } else { &mut [] };
                 softmax_backward(scores.row(i), self.dscores.row_mut(i), keys, op.context, dbias);
             }
-            let (ds, dq) = (&self.dscores.values, &mut self.dq.values[first * dw..]);
-            multiply(count, keys, dw, ds, sw, 1, &k.values, dw, dq, dw, false);
-            multiply(keys, count, dw, ds, 1, sw, &q.values[first * dw..], dw, &mut self.dk.values, dw, true);
+            k.times(count, keys, &self.dscores.values, sw, &mut self.dq.values[first * dw..], dw);
+            q.times_turned(keys, first, count, &self.dscores, &mut self.dk);
         }
     }
 

@@ -6,6 +6,8 @@ mod cuda;
 use crate::device::on_gpus;
 use crate::minimal::{self, convolve, suited};
 use crate::product::{column_sums, path, product};
+use crate::scaled_norm::rms_norm_silu;
+use crate::spent::{kept_gradient, spent, used_up};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
 use crate::weight_gradient::weight_gradient;
@@ -41,13 +43,43 @@ pub fn linear(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Result<Tens
         // Rows of tokens.
         _ => usize::MAX,
     };
-    apply(x, weight, bias, Taps::Dense { rows: leading }, pixels, dims)
+    apply(x, None, weight, bias, Taps::Dense { rows: leading }, pixels, dims)
 }
 
 /// Two-dimensional convolution of each image with zero padding.
 ///
 /// `x` is (height, width, images, in), `weight` (out, in, kh, kw), `bias` (out).
 pub fn conv2d(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
+    conv2d_of(x, None, weight, bias, stride, padding)
+}
+
+/// [`conv2d`] of what [`rms_norm_silu`] makes of `x`, which is not held for the gradients but made again: that takes
+/// little time, and holding it a large part of a step's memory.
+pub fn rms_norm_silu_conv2d(
+    x: &Tensor,
+    gains: &Tensor,
+    eps: f64,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let normed = rms_norm_silu(x, gains, eps)?;
+    let (x, gains) = (x.detach(), gains.detach());
+    let again: Again = Box::new(move || rms_norm_silu(&x, &gains, eps));
+    let y = conv2d_of(&normed, Some(again), weight, bias, stride, padding)?;
+    spent(&normed)?;
+    Ok(y)
+}
+
+fn conv2d_of(
+    x: &Tensor,
+    again: Option<Again>,
+    weight: &Weight,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
     let (height, width, images, channels) = x.dims4()?;
     let (outputs, inputs, kh, kw) = weight.tensor().dims4()?;
     if channels != inputs || stride == 0 || height + 2 * padding < kh || width + 2 * padding < kw {
@@ -55,11 +87,12 @@ pub fn conv2d(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, stride: usize,
     }
     if kh == 1 && kw == 1 && stride == 1 && padding == 0 {
         let rows = height * width * images;
-        return apply(x, weight, bias, Taps::Dense { rows }, height * width, vec![height, width, images, outputs]);
+        let dims = vec![height, width, images, outputs];
+        return apply(x, again, weight, bias, Taps::Dense { rows }, height * width, dims);
     }
     let space = Space { height, width, images, kernel: (kh, kw), stride, padding };
     let (oh, ow) = space.output();
-    apply(x, weight, bias, Taps::Space(space), oh * ow, vec![oh, ow, images, outputs])
+    apply(x, again, weight, bias, Taps::Space(space), oh * ow, vec![oh, ow, images, outputs])
 }
 
 /// Convolution over the frames of each clip, pixel by pixel, zero-padded to the same length: the second half of a
@@ -77,7 +110,7 @@ pub fn temporal_conv(x: &Tensor, weight: &Weight, bias: Option<&Tensor>, frames:
         );
     }
     let taps = Taps::Time { rows: height * width * images, frames, kernel };
-    apply(x, weight, bias, taps, height * width, vec![height, width, images, outputs])
+    apply(x, None, weight, bias, taps, height * width, vec![height, width, images, outputs])
 }
 
 fn split_last(x: &Tensor) -> Result<(usize, usize)> {
@@ -89,6 +122,7 @@ fn split_last(x: &Tensor) -> Result<(usize, usize)> {
 
 fn apply(
     x: &Tensor,
+    again: Option<Again>,
     weight: &Weight,
     bias: Option<&Tensor>,
     taps: Taps,
@@ -97,7 +131,7 @@ fn apply(
 ) -> Result<Tensor> {
     let (outputs, inputs, _) = weight.sizes();
     let precision = precision_of(inputs, outputs, pixels);
-    let op = GatheredProduct { taps, weight: weight.clone(), precision, has_bias: bias.is_some(), dims };
+    let op = GatheredProduct { taps, weight: weight.clone(), precision, has_bias: bias.is_some(), dims, again };
     let x = x.contiguous()?;
     match bias {
         Some(bias) if bias.elem_count() != outputs => {
@@ -115,7 +149,11 @@ struct GatheredProduct {
     precision: Precision,
     has_bias: bool,
     dims: Vec<usize>,
+    again: Option<Again>,
 }
+
+/// Makes the rows that went in once more.
+type Again = Box<dyn Fn() -> Result<Tensor> + Send + Sync>;
 
 impl GatheredProduct {
     /// From in to out channels, or `transposed` from out to in.
@@ -162,9 +200,10 @@ impl CustomOp3 for GatheredProduct {
         x: &Tensor,
         weight: &Tensor,
         bias: &Tensor,
-        _: &Tensor,
+        y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             return self.gpu_backward(x, weight, bias, grad);
@@ -174,13 +213,14 @@ impl CustomOp3 for GatheredProduct {
             let dx = if x.track_op() { Some(tensor(self.product(dy, None, true)?, x.shape())?) } else { None };
             let dw = if weight.track_op() {
                 let (isa, format) = path(self.precision);
-                let dw = with_values(x, |x| {
+                let made = self.again.as_ref().map(|again| again()).transpose()?;
+                let dw = with_values(made.as_ref().unwrap_or(x), |x| {
                     Ok(match suited(&self.taps, outputs, format) {
                         Some(space) => minimal::weight_gradient(isa, x, dy, &space, inputs, outputs),
                         None => weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs),
                     })
                 })?;
-                Some(tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)
+                kept_gradient(weight, tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)?
             } else {
                 None
             };
@@ -196,19 +236,25 @@ impl CustomOp3 for GatheredProduct {
 
 /// [tap][in][out] to [out][in][tap].
 fn to_weight_order(from: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<f32> {
-    // Sixteen outputs at a time are a cache line of each tap.
-    const TOGETHER: usize = 16;
+    // Two cache lines of each tap at a time, and as many channels as stay in the first cache.
+    const OUTPUTS: usize = 32;
+    const INPUTS: usize = 8;
     let mut to = uninitialised(from.len());
-    let chunk = TOGETHER * inputs * taps;
-    each_chunk(&mut to, chunk.max(1), |part, to| {
-        let first = part * TOGETHER;
-        let count = (outputs - first).min(TOGETHER);
-        for input in 0..inputs {
+    each_chunk(&mut to, (OUTPUTS * inputs * taps).max(1), |part, to| {
+        let (first, count) = (part * OUTPUTS, (outputs - part * OUTPUTS).min(OUTPUTS));
+        let mut turned = vec![0f32; OUTPUTS * INPUTS * taps];
+        for input in (0..inputs).step_by(INPUTS) {
+            let some = (inputs - input).min(INPUTS);
             for tap in 0..taps {
-                let from = &from[(tap * inputs + input) * outputs + first..][..count];
-                for (i, value) in from.iter().enumerate() {
-                    to[(i * inputs + input) * taps + tap] = *value;
+                for i in 0..some {
+                    let from = &from[(tap * inputs + input + i) * outputs + first..][..count];
+                    for (turned, value) in turned[i * taps + tap..].iter_mut().step_by(INPUTS * taps).zip(from) {
+                        *turned = *value;
+                    }
                 }
+            }
+            for (to, turned) in to.chunks_exact_mut(inputs * taps).zip(turned.chunks_exact(INPUTS * taps)) {
+                to[input * taps..][..some * taps].copy_from_slice(&turned[..some * taps]);
             }
         }
     });

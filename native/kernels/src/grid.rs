@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::spent::used_up;
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -43,6 +44,99 @@ pub fn average_pool2(x: &Tensor) -> Result<Tensor> {
         bail!("average_pool2: {height}x{width} has an odd side");
     }
     x.contiguous()?.apply_op1(Scale2 { up: false })
+}
+
+/// `p` x `p` pixels of an image side by side, on the grid: (h, w, n, c) to (h / p, w / p, n, c p²), in the order of
+/// [`patchify`]. Errors when `p` does not divide the sides.
+pub fn pixel_unshuffle(x: &Tensor, p: usize) -> Result<Tensor> {
+    let (height, width, images, channels) = x.dims4()?;
+    if p == 0 || height % p != 0 || width % p != 0 {
+        bail!("pixel_unshuffle: {height}x{width} is not a multiple of {p}");
+    }
+    shuffled(x, Shuffle { height: height / p, width: width / p, images, channels, p, inverse: false })
+}
+
+/// The inverse of [`pixel_unshuffle`].
+pub fn pixel_shuffle(x: &Tensor, p: usize) -> Result<Tensor> {
+    let (height, width, images, channels) = x.dims4()?;
+    if p == 0 || channels % (p * p) != 0 {
+        bail!("pixel_shuffle: {channels} channels are no patches of {p}x{p}");
+    }
+    shuffled(x, Shuffle { height, width, images, channels: channels / (p * p), p, inverse: true })
+}
+
+fn shuffled(x: &Tensor, shuffle: Shuffle) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op1(shuffle);
+    }
+    let Shuffle { images, p, inverse, .. } = shuffle;
+    let (from, to) = if inverse { (p, 1) } else { (1, p) };
+    patchify(&unpatchify(x, from, images, 1)?, to)
+}
+
+/// Between images and patches of them.
+#[derive(Clone, Copy)]
+struct Shuffle {
+    /// Of the grid of patches.
+    height: usize,
+    width: usize,
+    images: usize,
+    /// Of an image.
+    channels: usize,
+    p: usize,
+    /// From patches to images.
+    inverse: bool,
+}
+
+impl Shuffle {
+    fn permute(self, from: &[f32]) -> Vec<f32> {
+        let Shuffle { height, width, images, channels, p, inverse } = self;
+        let parts = p * p;
+        let mut to = uninitialised(from.len());
+        // A line of patches a task: so many lines of pixels, on either side.
+        let len = (from.len() / height.max(1)).max(1);
+        each_chunk(&mut to, len, |y, to| {
+            let from = &from[y * len..][..to.len()];
+            for x in 0..width {
+                for image in 0..images {
+                    let patch = (x * images + image) * channels * parts;
+                    for part in 0..parts {
+                        let pixel = (((part / p) * width + x) * p + part % p) * images + image;
+                        let pixel = pixel * channels..(pixel + 1) * channels;
+                        let patch = patch + part..patch + channels * parts;
+                        if inverse {
+                            to[pixel].iter_mut().zip(from[patch].iter().step_by(parts)).for_each(|(to, v)| *to = *v);
+                        } else {
+                            to[patch].iter_mut().step_by(parts).zip(&from[pixel]).for_each(|(to, v)| *to = *v);
+                        }
+                    }
+                }
+            }
+        });
+        to
+    }
+}
+
+impl CustomOp1 for Shuffle {
+    fn name(&self) -> &'static str {
+        if self.inverse { "pixel_shuffle" } else { "pixel_unshuffle" }
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Shuffle { height, width, images, channels, p, inverse } = *self;
+        let y = self.permute(slice(self.name(), x, layout)?);
+        let shape = match inverse {
+            true => (height * p, width * p, images, channels),
+            false => (height, width, images, channels * p * p),
+        };
+        Ok((CpuStorage::F32(y), Shape::from(shape)))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        used_up(y)?;
+        let back = Self { inverse: !self.inverse, ..*self };
+        Ok(Some(tensor(with_values(grad, |dy| Ok(back.permute(dy)))?, x.shape())?))
+    }
 }
 
 struct Patchify {
@@ -129,7 +223,8 @@ impl CustomOp1 for Patchify {
 
     on_gpus!(x layout);
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if grad.device().is_cuda() {
             return self.gpu_backward(x, grad);
@@ -192,7 +287,8 @@ impl CustomOp1 for Scale2 {
 
     on_gpus!(x layout);
 
-    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if grad.device().is_cuda() {
             return self.gpu_backward(x, grad);

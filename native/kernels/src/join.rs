@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::spent::used_up;
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -20,9 +21,17 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// The channels of `a`, then those of `b`: (..., A) and (..., B) to (..., A + B).
 pub fn concatenate(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    concatenate_scaled(a, 1.0, b)
+}
+
+/// [`concatenate`], with `a` times `factor`.
+pub fn concatenate_scaled(a: &Tensor, factor: f64, b: &Tensor) -> Result<Tensor> {
+    if factor != 1.0 && !a.device().is_cpu() {
+        return concatenate(&(a * factor)?, b);
+    }
     match (a.dims().split_last(), b.dims().split_last()) {
         (Some((_, first)), Some((_, second))) if first == second => {
-            a.contiguous()?.apply_op2(&b.contiguous()?, Concatenate)
+            a.contiguous()?.apply_op2(&b.contiguous()?, Concatenate { factor: factor as f32 })
         }
         _ => bail!("concatenate: {:?} and {:?} differ in more than their channels", a.shape(), b.shape()),
     }
@@ -49,12 +58,21 @@ impl CustomOp2 for Add {
 
     on_gpus!(a la, b lb);
 
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, _: &Tensor, _: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         Ok((Some(grad.clone()), Some(grad.clone())))
     }
 }
 
-struct Concatenate;
+struct Concatenate {
+    /// Of the first activation.
+    factor: f32,
+}
+
+#[inline(always)]
+fn scaled(from: &[f32], factor: f32, to: &mut [f32]) {
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = from * factor);
+}
 
 impl CustomOp2 for Concatenate {
     fn name(&self) -> &'static str {
@@ -72,7 +90,7 @@ impl CustomOp2 for Concatenate {
         each_chunk(&mut y, rows * width.max(1), |i, y| {
             for (row, y) in (i * rows..).zip(y.chunks_exact_mut(width)) {
                 let (to_left, to_right) = y.split_at_mut(left);
-                to_left.copy_from_slice(&a[row * left..(row + 1) * left]);
+                scaled(&a[row * left..(row + 1) * left], self.factor, to_left);
                 to_right.copy_from_slice(&b[row * right..(row + 1) * right]);
             }
         });
@@ -81,25 +99,26 @@ impl CustomOp2 for Concatenate {
 
     on_gpus!(a la, b lb);
 
-    fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, a: &Tensor, b: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if grad.device().is_cuda() {
             return self.gpu_backward(a, b, grad);
         }
         let (left, right) = (a.dim(candle_core::D::Minus1)?, b.dim(candle_core::D::Minus1)?);
-        let part = |from: usize, width: usize, like: &Tensor| {
+        let part = |from: usize, width: usize, factor: f32, like: &Tensor| {
             let values = with_values(grad, |dy| {
                 let mut part = uninitialised(like.elem_count());
                 let rows = CHUNK.div_ceil(width.max(1));
                 each_chunk(&mut part, rows * width.max(1), |i, part| {
                     for (row, part) in (i * rows..).zip(part.chunks_exact_mut(width)) {
-                        part.copy_from_slice(&dy[row * (left + right) + from..][..width]);
+                        scaled(&dy[row * (left + right) + from..][..width], factor, part);
                     }
                 });
                 Ok(part)
             })?;
             tensor(values, like.shape())
         };
-        Ok((Some(part(0, left, a)?), Some(part(left, right, b)?)))
+        Ok((Some(part(0, left, self.factor, a)?), Some(part(left, right, 1.0, b)?)))
     }
 }

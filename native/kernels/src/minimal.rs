@@ -6,10 +6,10 @@
 //!
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
-use crate::isa::{Format, Isa, PANEL, PANEL_BLOCK, Tile, tiles};
-use crate::product::{MOST_ROWS, Panels, SUMMED_ROWS, with_scratch};
+use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tile, tiles};
+use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, turn, with_scratch};
 use crate::simd::vectorised;
-use crate::storage::{Rows, each_chunk, each_task, uninitialised};
+use crate::storage::{Rows, each_task, uninitialised};
 use crate::taps::{Space, Taps};
 
 /// Sums of a patch, and products with them.
@@ -37,42 +37,59 @@ pub(crate) fn suited(taps: &Taps, outputs: usize, format: Format) -> Option<Spac
     }
 }
 
-/// The kernels of the 16 products, [n][k][16] with k rounded up to whole lines, of a weight (out, in, 3, 3): from in (k)
-/// to out (n) channels, or `transposed`.
-pub(crate) fn kernels(weight: &[f32], outputs: usize, inputs: usize, transposed: bool) -> Vec<f32> {
+/// The kernels of the 16 products, packed as those of [`SUMS`] taps with k rounded up to whole lines, of a weight
+/// (out, in, 3, 3): from in (k) to out (n) channels, or `transposed`.
+pub(crate) fn pack(isa: Isa, weight: &[f32], outputs: usize, inputs: usize, transposed: bool) -> Panels {
     let (n, k) = if transposed { (inputs, outputs) } else { (outputs, inputs) };
-    let padded = k.next_multiple_of(Format::F32.lane());
-    // A few columns together, whose taps lie side by side in one of the orders.
-    const TOGETHER: usize = 16;
-    let mut kernels = uninitialised(n * padded * SUMS);
-    each_chunk(&mut kernels, TOGETHER * padded * SUMS, |part, kernels| {
-        for row in 0..k {
-            for (column, kernels) in kernels.chunks_exact_mut(padded * SUMS).enumerate() {
-                let n = part * TOGETHER + column;
-                let at = if transposed { row * inputs + n } else { n * inputs + row };
-                let taps: &[f32; 9] = weight[at * 9..][..9].try_into().expect("nine taps");
-                let to = &mut kernels[row * SUMS..][..SUMS];
-                if transposed {
-                    let mut turned = *taps;
-                    turned.reverse();
-                    spread_kernel(&turned, to);
-                } else {
-                    spread_kernel(taps, to);
-                }
+    let at = match transposed {
+        true => Strides { tap: 1, k: inputs * 9, n: 9 },
+        false => Strides { tap: 1, k: 9, n: inputs * 9 },
+    };
+    let lane = Format::F32.lane();
+    let lines = k.div_ceil(lane);
+    Panels::filled(isa, Format::F32, SUMS * lines * lane, n, |panel, half, columns, to| {
+        let first = (panel * PANEL + half * HALF) * at.n;
+        for row in 0..lines * lane {
+            let mut taps = [[0f32; HALF]; 9];
+            if row < k && columns > 0 {
+                turn(&weight[first + row * at.k..], &at, columns, &mut taps, 1, 9);
             }
+            if transposed {
+                taps.reverse();
+            }
+            // SAFETY: the half of a panel is this task's.
+            let to = unsafe { to.add(row / lane * PANEL_BLOCK + row % lane * 2 * LINE) };
+            spread_kernels(&taps, to, lines * PANEL_BLOCK);
         }
-        kernels.chunks_exact_mut(padded * SUMS).for_each(|kernels| kernels[k * SUMS..].fill(0.0));
-    });
-    kernels
+    })
 }
 
-/// G g Gᵀ
-#[inline(always)]
-fn spread_kernel(g: &[f32; 9], to: &mut [f32]) {
-    let four = |a: f32, b: f32, c: f32| [a, 0.5 * (a + c + b), 0.5 * (a + c - b), c];
-    let columns = [0, 1, 2].map(|j| four(g[j], g[3 + j], g[6 + j]));
-    for i in 0..4 {
-        to[4 * i..4 * i + 4].copy_from_slice(&four(columns[0][i], columns[1][i], columns[2][i]));
+vectorised! {
+    /// G g Gᵀ of sixteen kernels: 16 lines, `apart` bytes from each other.
+    fn spread_kernels(g: &[[f32; HALF]; 9], to: *mut u8, apart: usize) {
+        let mut columns = [[[0f32; HALF]; 3]; 4];
+        for j in 0..3 {
+            for i in 0..HALF {
+                let (a, b, c) = (g[j][i], g[3 + j][i], g[6 + j][i]);
+                columns[0][j][i] = a;
+                columns[1][j][i] = 0.5 * (a + c + b);
+                columns[2][j][i] = 0.5 * (a + c - b);
+                columns[3][j][i] = c;
+            }
+        }
+        for (row, [a, b, c]) in columns.iter().enumerate() {
+            let mut four = [[0f32; HALF]; 4];
+            for i in 0..HALF {
+                four[0][i] = a[i];
+                four[1][i] = 0.5 * (a[i] + c[i] + b[i]);
+                four[2][i] = 0.5 * (a[i] + c[i] - b[i]);
+                four[3][i] = c[i];
+            }
+            for (column, values) in four.iter().enumerate() {
+                // SAFETY: the caller has room for 16 lines there.
+                unsafe { to.add((4 * row + column) * apart).cast::<[f32; HALF]>().write_unaligned(*values) };
+            }
+        }
     }
 }
 
@@ -183,11 +200,12 @@ vectorised! {
 
 vectorised! {
     /// The gradients of nine taps, `to_apart` values from each other, from those of 16 products.
-    fn gather_taps(products: &[f32], apart: usize, len: usize, to: &Rows, at: usize, to_apart: usize) {
+    fn gather_taps(products: &[&[f32]; SUMS], to: &Rows, at: usize, to_apart: usize) {
+        let len = products[0].len();
         let mut columns = [[0f32; CHUNK]; 12];
         let [p, q, r] = columns.as_chunks_mut::<4>().0 else { unreachable!("three rows of four") };
         for j in 0..4 {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &products[(4 * i + j) * apart..][..len]);
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| products[4 * i + j]);
             taps_of(a, b, c, d, &mut p[j], &mut q[j], &mut r[j]);
         }
         for (i, [a, b, c, d]) in columns.as_chunks::<4>().0.iter().enumerate() {
@@ -252,7 +270,7 @@ struct Run {
     count: usize,
 }
 
-/// The convolution of `x` with [`kernels`] packed as those of [`SUMS`] taps.
+/// The convolution of `x` with kernels of [`pack`].
 pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let &Space { height, width, images, .. } = space;
     let (n, padded) = (panels.n, panels.k / SUMS);
@@ -326,12 +344,16 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
     let &Space { height, width, images, .. } = space;
     let padded = channels.next_multiple_of(Format::F32.lane());
     let patches = patches_of(space);
+    if patches == 0 {
+        return vec![0f32; 9 * channels * n];
+    }
     let fit = GRADIENT_BYTES / (SUMS * (padded + n) * size_of::<f32>());
     let part = (fit / SUMMED_ROWS).max(4) * SUMMED_ROWS;
     let mut sums = uninitialised(SUMS * part.min(patches) * padded);
     let mut products = uninitialised(SUMS * part.min(patches) * n);
     let nothing = [0f32; CHUNK];
-    let mut kernels = vec![0f32; SUMS * padded * n];
+    // Of each sum, [channel][n]
+    let mut kernels: Vec<Vec<f32>> = vec![Vec::new(); SUMS];
     for first in (0..patches).step_by(part) {
         let held = (patches - first).min(part);
         let (to_sums, to_products) = (Rows::new(&mut sums), Rows::new(&mut products));
@@ -353,20 +375,23 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
                 }
             });
         });
-        let of_sum = |(sum, kernel): (usize, &mut [f32])| {
+        let of_sum = |(sum, kernel): (usize, &mut Vec<f32>)| {
             let (x, dy) = (&sums[sum * held * padded..][..held * padded], &products[sum * held * n..][..held * n]);
             let taps = Taps::Dense { rows: held };
             let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, padded, n);
-            kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            match first {
+                0 => *kernel = more,
+                _ => kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more),
+            }
         };
-        each_task(kernels.chunks_mut((padded * n).max(1)).enumerate().collect(), of_sum);
+        each_task(kernels.iter_mut().enumerate().collect(), of_sum);
     }
     let mut out = uninitialised(9 * channels * n);
     let to = Rows::new(&mut out);
     each_task((0..channels).collect(), |channel| {
         for from in (0..n).step_by(CHUNK) {
             let (at, len) = (channel * n + from, (n - from).min(CHUNK));
-            gather_taps(&kernels[at..], padded * n, len, &to, at, channels * n);
+            gather_taps(&std::array::from_fn(|sum| &kernels[sum][at..at + len]), &to, at, channels * n);
         }
     });
     out
@@ -376,7 +401,6 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
 mod tests {
     use super::*;
     use crate::philox::fill_normal;
-    use crate::product::Strides;
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
         let mut values = vec![0f32; count];
@@ -415,12 +439,7 @@ mod tests {
         sizes: (usize, usize),
         transposed: bool,
     ) -> Vec<f32> {
-        let n = if transposed { sizes.1 } else { sizes.0 };
-        let kernels = kernels(weight, sizes.0, sizes.1, transposed);
-        let padded = kernels.len() / (n * SUMS);
-        let at = Strides { tap: 1, k: SUMS, n: padded * SUMS };
-        let panels = Panels::pack(isa, Format::F32, &kernels, SUMS, padded, n, at);
-        convolve(x, space, &panels, None)
+        convolve(x, space, &pack(isa, weight, sizes.0, sizes.1, transposed), None)
     }
 
     #[test]

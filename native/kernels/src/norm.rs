@@ -5,6 +5,7 @@ mod cuda;
 
 use crate::device::on_gpus;
 use crate::simd::{sigmoid, vectorised};
+use crate::spent::used_up;
 use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -202,7 +203,8 @@ impl CustomOp2 for GroupNorm {
 
     on_gpus!(a la, b lb);
 
-    fn bwd(&self, x: &Tensor, ss: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(&self, x: &Tensor, ss: &Tensor, y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             return self.gpu_backward(x, ss, grad);
@@ -380,9 +382,10 @@ impl CustomOp3 for RowNorm {
         x: &Tensor,
         gamma: &Tensor,
         beta: &Tensor,
-        _: &Tensor,
+        y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             return self.gpu_backward(x, gamma, beta, grad);

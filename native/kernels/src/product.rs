@@ -82,52 +82,60 @@ pub(crate) struct Strides {
 impl Panels {
     /// Packs `taps` x `k_per_tap` rows by `n` columns.
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
-        let k = taps * k_per_tap;
-        let lane = format.lane();
-        let blocks = k.div_ceil(lane);
-        let panels = n.div_ceil(PANEL);
+        let (k, lane) = (taps * k_per_tap, format.lane());
         let tiles = tiles(isa, format);
-        let lines = Lines::new(panels * blocks * PANEL_BLOCK);
-        // Taps lie side by side in a weight, so they take turns while its values are in the cache.
-        let order: Vec<usize> = if k_per_tap.is_multiple_of(lane) {
-            let per_tap = k_per_tap / lane;
-            (0..per_tap).flat_map(|i| (0..taps).map(move |tap| tap * per_tap + i)).collect()
-        } else {
-            (0..blocks).collect()
-        };
-        each_task((0..panels).collect(), |panel| {
-            // Read along the columns, written along the lines.
-            let mut turned = [[0f32; PANEL]; 32];
-            let columns = (n - panel * PANEL).min(PANEL);
-            for &block in &order {
-                let first = block * lane;
-                let count = (k - first).min(lane);
-                let mut offsets = [0usize; 32];
-                for (i, offset) in offsets[..count].iter_mut().enumerate() {
-                    *offset = (first + i) / k_per_tap * at.tap + (first + i) % k_per_tap * at.k;
+        // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
+        let (taps, rows) = if k_per_tap.is_multiple_of(lane) { (taps, k_per_tap) } else { (1, k) };
+        let per_tap = rows.div_ceil(lane);
+        Self::filled(isa, format, k, n, |panel, half, columns, to| {
+            let mut turned = vec![[0f32; HALF]; taps * lane];
+            let first = (panel * PANEL + half * HALF) * at.n;
+            for block in 0..per_tap {
+                let count = (rows - block * lane).min(lane);
+                turned.iter_mut().for_each(|row| row.fill(0.0));
+                for row in 0..if columns > 0 { count } else { 0 } {
+                    let k = block * lane + row;
+                    let from = &data[first..][k / k_per_tap * at.tap + k % k_per_tap * at.k..];
+                    turn(from, &at, columns, &mut turned[row..], lane, taps);
                 }
-                for column in 0..columns {
-                    let data = &data[(panel * PANEL + column) * at.n..];
-                    for (row, &offset) in turned.iter_mut().zip(&offsets[..count]) {
-                        row[column] = data[offset];
-                    }
-                }
-                turned[..count].iter_mut().for_each(|row| row[columns..].fill(0.0));
-                turned[count..].fill([0.0; PANEL]);
-                let to = lines.at((panel * blocks + block) * PANEL_BLOCK);
-                match format {
-                    Format::F32 => unsafe { to.copy_from_nonoverlapping(turned.as_ptr().cast(), PANEL_BLOCK) },
-                    Format::Bf16 => {
-                        for (pair, rows) in turned.chunks_exact(2).enumerate() {
-                            for half in 0..2 {
-                                let [even, odd] = [&rows[0][half * 16..], &rows[1][half * 16..]];
-                                let to = unsafe { to.add((2 * pair + half) * LINE) };
-                                unsafe { (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to) };
+                for (tap, rows) in turned.chunks_exact(lane).enumerate() {
+                    let to = unsafe { to.add((tap * per_tap + block) * PANEL_BLOCK) };
+                    match format {
+                        Format::F32 => {
+                            for (row, values) in rows.iter().enumerate() {
+                                unsafe {
+                                    to.add(row * 2 * LINE).copy_from_nonoverlapping(values.as_ptr().cast(), LINE)
+                                };
+                            }
+                        }
+                        Format::Bf16 => {
+                            for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
+                                let to = unsafe { to.add(pair * 2 * LINE) };
+                                unsafe { (tiles.interleave)(rows[0].as_ptr(), rows[1].as_ptr(), to) };
                             }
                         }
                     }
                 }
             }
+        })
+    }
+
+    /// Panels of `k` rows and `n` columns that `fill` writes in halves: it gets the panel, which half of its columns, how
+    /// many there are in it, and where the half's part of the first line lies.
+    pub fn filled(
+        isa: Isa,
+        format: Format,
+        k: usize,
+        n: usize,
+        fill: impl Fn(usize, usize, usize, *mut u8) + Send + Sync,
+    ) -> Self {
+        let blocks = k.div_ceil(format.lane());
+        let panels = n.div_ceil(PANEL);
+        let lines = Lines::new(panels * blocks * PANEL_BLOCK);
+        each_task((0..2 * panels).collect(), |part| {
+            let (panel, half) = (part / 2, part % 2);
+            let columns = n.saturating_sub(panel * PANEL + half * HALF).min(HALF);
+            fill(panel, half, columns, unsafe { lines.at(panel * blocks * PANEL_BLOCK).add(half * LINE) });
         });
         Self { isa, format, k, n, blocks, lines }
     }
@@ -135,6 +143,20 @@ impl Panels {
     /// The first block of a panel.
     pub fn at(&self, panel: usize) -> *const u8 {
         self.lines.at(panel * self.blocks * PANEL_BLOCK)
+    }
+}
+
+/// Columns of half a panel: a line of f32.
+pub(crate) const HALF: usize = 16;
+
+/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`.
+#[inline(always)]
+pub(crate) fn turn(from: &[f32], at: &Strides, columns: usize, to: &mut [[f32; HALF]], apart: usize, taps: usize) {
+    for column in 0..columns {
+        let from = &from[column * at.n..];
+        for (tap, to) in to.iter_mut().step_by(apart).take(taps).enumerate() {
+            to[column] = from[tap * at.tap];
+        }
     }
 }
 

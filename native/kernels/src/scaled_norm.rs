@@ -4,9 +4,11 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::join::add;
 use crate::simd::{sigmoid, vectorised};
+use crate::spent::used_up;
 use crate::storage::{Rows, each_chunk, slice, sum_parts, tensor, uninitialised, with_values};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// Rows that a task takes.
 const TASK_ROWS: usize = 1024;
@@ -18,18 +20,40 @@ const SUMMED_ROWS: usize = 16;
 /// `x` is (height, width, images, C); `gains` is (clips, 2C), the gains first, then the offsets: image n uses row
 /// n / (images / clips). Learned gains and the scale-shift of a conditioning vector are folded into it by the caller.
 pub fn rms_norm_silu(x: &Tensor, gains: &Tensor, eps: f64) -> Result<Tensor> {
+    apply(x, gains, None, eps)
+}
+
+/// [`rms_norm_silu`] plus `residual`, of the shape of `x`.
+pub fn rms_norm_silu_add(x: &Tensor, gains: &Tensor, residual: &Tensor, eps: f64) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return add(&rms_norm_silu(x, gains, eps)?, residual);
+    }
+    apply(x, gains, Some(residual), eps)
+}
+
+fn apply(x: &Tensor, gains: &Tensor, residual: Option<&Tensor>, eps: f64) -> Result<Tensor> {
     let (_, _, images, channels) = x.dims4()?;
     let (clips, twice) = gains.dims2()?;
     if twice != 2 * channels || clips == 0 || images % clips != 0 {
         bail!("rms_norm_silu: x {:?} does not fit gains {:?}", x.shape(), gains.shape());
     }
-    x.contiguous()?.apply_op2(&gains.contiguous()?, ScaledNorm { images, clips, eps: eps as f32 })
+    if let Some(residual) = residual
+        && residual.shape() != x.shape()
+    {
+        bail!("rms_norm_silu: x {:?} and the residual {:?} differ", x.shape(), residual.shape());
+    }
+    let op = ScaledNorm { images, clips, eps: eps as f32, has_residual: residual.is_some() };
+    let gains = gains.contiguous()?;
+    // The op takes three arguments; without a residual the gains stand in its place.
+    let residual = residual.map_or_else(|| Ok(gains.clone()), Tensor::contiguous)?;
+    x.contiguous()?.apply_op3(&gains, &residual, op)
 }
 
 struct ScaledNorm {
     images: usize,
     clips: usize,
     eps: f32,
+    has_residual: bool,
 }
 
 /// Sixteen running sums of what `of` gives, so that the loop becomes vector code and has one order.
@@ -54,14 +78,19 @@ fn reciprocal(x: &[f32], eps: f32) -> f32 {
 }
 
 vectorised! {
-    /// Rows that share their gains.
-    fn forward(x: &[f32], gain: &[f32], offset: &[f32], eps: f32, y: &mut [f32]) {
+    /// Rows that share their gains, plus those of `residual` unless it is empty.
+    fn forward(x: &[f32], gain: &[f32], offset: &[f32], residual: &[f32], eps: f32, y: &mut [f32]) {
         let channels = gain.len();
-        for (x, y) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)) {
+        for (row, (x, y)) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)).enumerate() {
             let rstd = reciprocal(x, eps);
             for (((y, x), gain), offset) in y.iter_mut().zip(x).zip(gain).zip(offset) {
                 let z = x * rstd * gain + offset;
                 *y = z * sigmoid(z);
+            }
+            if !residual.is_empty() {
+                for (y, residual) in y.iter_mut().zip(&residual[row * channels..]) {
+                    *y += residual;
+                }
             }
         }
     }
@@ -112,30 +141,49 @@ impl ScaledNorm {
     }
 }
 
-impl CustomOp2 for ScaledNorm {
+impl CustomOp3 for ScaledNorm {
     fn name(&self) -> &'static str {
         "rms_norm_silu"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, gains: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        gains: &CpuStorage,
+        lg: &Layout,
+        residual: &CpuStorage,
+        lr: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
         let (x, gains) = (slice(self.name(), x, lx)?, slice(self.name(), gains, lg)?);
+        let residual = if self.has_residual { Some(slice(self.name(), residual, lr)?) } else { None };
         let channels = lg.dims()[1] / 2;
         let mut y = uninitialised(x.len());
         let task = TASK_ROWS * channels;
         each_chunk(&mut y, task.max(1), |i, y| {
             let x = &x[i * task..][..y.len()];
+            let residual = residual.map(|residual| &residual[i * task..][..y.len()]);
             self.runs(i * TASK_ROWS, y.len() / channels, usize::MAX, |clip, at, count| {
                 let range = at * channels..(at + count) * channels;
                 let (gain, offset) = gains[clip * 2 * channels..][..2 * channels].split_at(channels);
-                forward(&x[range.clone()], gain, offset, self.eps, &mut y[range]);
+                let residual = residual.map_or(&[][..], |residual| &residual[range.clone()]);
+                forward(&x[range.clone()], gain, offset, residual, self.eps, &mut y[range]);
             });
         });
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
-    on_gpus!(x lx, gains lg);
+    on_gpus!(a la, b lb, c lc);
 
-    fn bwd(&self, x: &Tensor, gains: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gains: &Tensor,
+        _: &Tensor,
+        y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        used_up(y)?;
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             return self.gpu_backward(x, gains, grad);
@@ -170,6 +218,7 @@ impl CustomOp2 for ScaledNorm {
             })
         })?;
         let dgains = sums.into_iter().map(|sum| sum as f32).collect();
-        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dgains, gains.shape())?)))
+        let dresidual = self.has_residual.then(|| grad.clone());
+        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dgains, gains.shape())?), dresidual))
     }
 }

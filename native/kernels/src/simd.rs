@@ -31,8 +31,9 @@ pub(crate) use vectorised;
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.3, 88.3);
-    // Adding and taking away 1.5 * 2^23 rounds to a whole number.
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // Adding and taking away 1.5 * 2^23 rounds to a whole number, which stands in the sum's last bits.
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let p = 1.987_569_1e-4;
     let p = p * r + 1.398_199_9e-3;
@@ -41,7 +42,7 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * r + 1.666_666_5e-1;
     let p = p * r + 0.5;
     let value = p * r * r + r + 1.0;
-    f32::from_bits(((n as i32 + 127) << 23) as u32) * value
+    f32::from_bits(shifted.to_bits().wrapping_add(127) << 23) * value
 }
 
 /// 1 / (1 + e^-x).

@@ -7,7 +7,10 @@ use rayon::prelude::*;
 pub(crate) fn slice<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let CpuStorage::F32(values) = storage else { bail!("{op} computes in f32, got {:?}", storage_dtype(storage)) };
     match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&values[start..end]),
+        Some((start, end)) => match values.get(start..end) {
+            Some(values) => Ok(values),
+            None => bail!("{op}: the values of its argument have been given back"),
+        },
         None => bail!("{op} needs a contiguous argument"),
     }
 }

@@ -80,11 +80,7 @@ impl Weight {
         let (outputs, inputs, taps) = self.sizes();
         let panels = storage::with_values(&self.tensor, |data| {
             Ok(if filtering {
-                let n = if transposed { inputs } else { outputs };
-                let kernels = minimal::kernels(data, outputs, inputs, transposed);
-                let padded = kernels.len() / (n * minimal::SUMS);
-                let at = Strides { tap: 1, k: minimal::SUMS, n: padded * minimal::SUMS };
-                Panels::pack(isa, format, &kernels, minimal::SUMS, padded, n, at)
+                minimal::pack(isa, data, outputs, inputs, transposed)
             } else if transposed {
                 let at = Strides { tap: 1, k: inputs * taps, n: taps };
                 Panels::pack(isa, format, data, taps, outputs, inputs, at)
@@ -94,8 +90,11 @@ impl Weight {
             })
         })?;
         let panels = Arc::new(panels);
-        // Training packs every form anew in every step: the forward's makes place for the backward's, which halves them.
+        // Training packs every form anew in every step and uses it once, but for workers, which share it.
         if self.tensor.is_variable() {
+            if rayon::current_num_threads() > 1 {
+                return Ok(panels);
+            }
             packed.clear();
         }
         packed.push(Packed { format, transposed, filtering, version, panels: panels.clone() });

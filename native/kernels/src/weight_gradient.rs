@@ -4,12 +4,23 @@
 
 use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
 use crate::product::{Lines, SUMMED_ROWS, with_scratch};
-use crate::storage::each_task;
+use crate::storage::{each_task, uninitialised};
 use crate::taps::Taps;
 use rayon::prelude::*;
 
-/// Rows of k between two visits of a tile.
+/// The most rows of k between two visits of a tile.
 const ROWS: usize = 512;
+/// Columns of so many rows stay in the second-level cache while all channels pass.
+const VISIT_BYTES: usize = 256 * 1024;
+
+/// Rows of k between two visits.
+fn visited(format: Format, n: usize) -> usize {
+    match format {
+        // Sums begin anew within a visit, so that they do not depend on its length.
+        Format::F32 => (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS,
+        Format::Bf16 => ROWS,
+    }
+}
 /// Tasks a thread, about.
 const TASKS: usize = 8;
 /// Rows of k that a task packs.
@@ -31,9 +42,9 @@ pub(crate) fn weight_gradient(
     let blocks = rows.div_ceil(lane);
     let panels = n.div_ceil(PANEL);
     let columns = pack_columns(dy, rows, n, format, &tiles);
-    let chunk_blocks = ROWS / lane;
+    let chunk_blocks = visited(format, n.max(1)) / lane;
     let source = Source::new(x, channels, taps, format, &tiles);
-    let mut out = vec![0f32; tap_count * channels * n];
+    let mut out = uninitialised(tap_count * channels * n);
     // Channels a task, in groups of sixteen: a 1x1 kernel has one tap for all threads, and nine are no even number.
     let threads = rayon::current_num_threads();
     let wanted = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(tap_count) };

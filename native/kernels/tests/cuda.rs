@@ -22,8 +22,8 @@ fn run(device: &Device, inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tenso
     let tensors: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let y = f(&tensors).unwrap();
     let weights = tensor(y.dims(), 77).to_device(device).unwrap();
-    let gradients = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
     let mut all = vec![values(&y)];
+    let gradients = backward(&(&y * &weights).unwrap().sum_all().unwrap()).unwrap();
     all.extend(vars.iter().map(|var| values(gradients.get(var.as_tensor()).expect("a gradient to each input"))));
     all
 }
@@ -98,7 +98,13 @@ fn norms() {
     alike("layer", &[&[5, 7, 20], &[20], &[20]], 2e-5, |x| layer_norm(&x[0], &x[1], &x[2], 1e-5));
     alike("rms", &[&[5, 7, 20], &[20]], 2e-5, |x| rms_norm(&x[0], &x[1], 1e-6));
     for clips in [1, 2] {
-        alike("rms with scale-shift", &[&[3, 5, 6, 20], &[clips, 40]], 2e-5, |x| rms_norm_silu(&x[0], &x[1], 1e-6));
+        let shapes: [&[usize]; 4] = [&[3, 5, 6, 20], &[clips, 40], &[3, 5, 6, 20], &[7, 20, 3, 3]];
+        alike("rms with scale-shift", &shapes[..2], 2e-5, |x| rms_norm_silu(&x[0], &x[1], 1e-6));
+        alike("and a residual", &shapes[..3], 2e-5, |x| rms_norm_silu_add(&x[0], &x[1], &x[2], 1e-6));
+        let [x, gains, _, kernel] = shapes;
+        alike("before a convolution", &[x, gains, kernel], 2e-5, |x| {
+            rms_norm_silu_conv2d(&x[0], &x[1], 1e-6, &weight(&x[2]), None, 1, 1)
+        });
     }
 }
 
@@ -109,6 +115,15 @@ fn the_rest() {
     alike("geglu", &[&[3, 70]], 1e-5, |x| geglu(&x[0]));
     alike("add", &[&[3, 70], &[3, 70]], 1e-6, |x| add(&x[0], &x[1]));
     alike("concatenate", &[&[2, 3, 5], &[2, 3, 4]], 1e-6, |x| concatenate(&x[0], &x[1]));
+    alike("scaled", &[&[2, 3, 5], &[2, 3, 4]], 1e-6, |x| concatenate_scaled(&x[0], 0.75, &x[1]));
+    alike("given back", &[&[2, 3, 2, 5], &[2, 3, 2, 5]], 1e-6, |x| {
+        let both = add(&x[0], &x[1])?;
+        let y = concatenate(&both, &x[1])?;
+        spent(&both)?;
+        Ok(y)
+    });
+    alike("pixel shuffle", &[&[2, 3, 6, 12]], 1e-6, |x| pixel_shuffle(&x[0], 2));
+    alike("pixel unshuffle", &[&[4, 6, 2, 3]], 1e-6, |x| pixel_unshuffle(&x[0], 2));
     alike("patchify", &[&[2, 3, 4, 6, 3]], 1e-6, |x| patchify(&x[0], 2));
     alike("unpatchify", &[&[2, 3, 6, 12]], 1e-6, |x| unpatchify(&x[0], 2, 2, 3));
     alike("nearest", &[&[2, 3, 2, 5]], 1e-6, |x| upsample_nearest2(&x[0]));

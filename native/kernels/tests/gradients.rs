@@ -113,6 +113,9 @@ fn norm_gradients() {
     for (n, clips, c) in [(4, 2, 8), (3, 1, 21), (2, 2, 48)] {
         let vars = [var(&mut r, &[3, 2, n, c]), var(&mut r, &[clips, 2 * c])];
         check("rms_norm_silu", &vars, |v| rms_norm_silu(&v[0], &v[1], 1e-12));
+        let [x, gains] = vars;
+        let vars = [x, gains, var(&mut r, &[3, 2, n, c])];
+        check("rms_norm_silu_add", &vars, |v| rms_norm_silu_add(&v[0], &v[1], &v[2], 1e-12));
     }
 }
 
@@ -131,8 +134,66 @@ fn activation_and_grid_gradients() {
     check("add", &two[..2], |v| add(&v[0], &v[1]));
     check("add to itself", &two[..1], |v| add(&v[0], &v[0]));
     check("concatenate", &two[1..], |v| concatenate(&v[0], &v[1]));
+    check("concatenate_scaled", &two[1..], |v| concatenate_scaled(&v[0], 0.75, &v[1]));
     let grid = [var(&mut r, &[2, 3, 6, 12])];
     check("unpatchify", &grid, |v| unpatchify(&v[0], 2, 2, 3));
+    check("pixel_shuffle", &grid, |v| pixel_shuffle(&v[0], 2));
+    check("pixel_unshuffle", &x, |v| pixel_unshuffle(&v[0], 2));
+}
+
+/// A block of lucidrains' network: held as a whole, and with its values given back and made again.
+#[test]
+fn less_memory_gives_the_same_bits() {
+    let mut r = Random(12);
+    let (x, gains) = (var(&mut r, &[6, 6, 4, 64]), var(&mut r, &[2, 128]));
+    let (w, bias) = (var(&mut r, &[64, 64, 3, 3]), var(&mut r, &[64]));
+    let weight = || Weight::fixed(w.as_tensor().clone());
+    let (residual, skip) = (var(&mut r, &[6, 6, 4, 64]), var(&mut r, &[6, 6, 4, 64]));
+    let inputs = [&x, &gains, &w, &bias, &residual, &skip];
+    let all = |loss: &Tensor, store: &candle_core::backprop::GradStore| {
+        let mut all = values(loss);
+        inputs.iter().for_each(|v| all.extend(values(store.get(v).expect("a gradient"))));
+        all
+    };
+    for precision in [Precision::F32, Precision::Bf16] {
+        with_precision(precision, || -> Result<()> {
+            // The weight is used twice, so that its gradients are added up.
+            let h = conv2d(&x, &weight(), Some(&bias), 1, 1)?;
+            let h = conv2d(&rms_norm_silu(&h, &gains, 1e-12)?, &weight(), Some(&bias), 1, 1)?;
+            let h = add(&rms_norm_silu(&h, &gains, 1e-12)?, &residual)?;
+            let h = concatenate(&(skip.as_tensor() * 0.5)?, &h)?;
+            let loss = h.sqr()?.mean_all()?;
+            let expected = all(&loss, &loss.backward()?);
+
+            let h = conv2d(&x, &weight(), Some(&bias), 1, 1)?;
+            let h = rms_norm_silu_conv2d(&h, &gains, 1e-12, &weight(), Some(&bias), 1, 1)?;
+            let h = rms_norm_silu_add(&h, &gains, &residual, 1e-12)?;
+            let both = concatenate_scaled(&skip, 0.5, &h)?;
+            spent(&h)?;
+            let loss = both.sqr()?.mean_all()?;
+            let store = backward(&loss)?;
+            assert!(all(&loss, &store) == expected, "{precision:?}");
+            let error = silu(&both).unwrap_err().to_string();
+            assert!(error.contains("have been given back"), "{error}");
+            assert!(silu(&h).is_err());
+            values(&x);
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+/// What shares its values with others, or belongs to somebody, is left alone.
+#[test]
+fn parts_and_variables_are_not_given_back() {
+    let mut r = Random(13);
+    let (x, v) = (r.tensor(&[3, 4]), var(&mut r, &[5]));
+    let part = x.narrow(0, 1, 1).unwrap();
+    spent(&part).unwrap();
+    spent(&v).unwrap();
+    assert_eq!((values(&x).len(), values(&v).len()), (12, 5));
+    spent(&x).unwrap();
+    assert!(silu(&x).is_err());
 }
 
 #[test]

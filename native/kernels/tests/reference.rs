@@ -202,7 +202,8 @@ fn scaled_norm_is_its_definition() {
         let (h, clips, frames, c) = (r.size(1, 40), r.size(1, 3), r.size(1, 5), r.size(3, 50));
         let (x, gains) = (r.tensor(&[h, 3, clips * frames, c]), r.tensor(&[clips, 2 * c]));
         let y = rms_norm_silu(&x, &gains, 1e-12).unwrap();
-        let (x, gains) = (values(&x), values(&gains));
+        let (of, of_clips) = (x, gains);
+        let (x, gains) = (values(&of), values(&of_clips));
         let mut expected = Vec::new();
         for (row, x) in x.chunks(c).enumerate() {
             let gains = &gains[row % (clips * frames) / frames * 2 * c..][..2 * c];
@@ -213,6 +214,9 @@ fn scaled_norm_is_its_definition() {
             }
         }
         close(&format!("rms_norm_silu {h}x3x{clips}x{frames}x{c}"), &y, &expected, 10);
+        let residual = r.tensor(&[h, 3, clips * frames, c]);
+        let sum: Vec<f32> = values(&y).iter().zip(values(&residual)).map(|(y, residual)| y + residual).collect();
+        assert_eq!(values(&rms_norm_silu_add(&of, &of_clips, &residual, 1e-12).unwrap()), sum);
     }
 }
 
@@ -257,6 +261,13 @@ fn grids_are_their_definitions() {
         assert_eq!(grid_values[to], video_values[((image * 6 + y) * 9 + x) * 2 + c]);
     }
     assert_eq!(values(&unpatchify(&grid, 3, 2, 3).unwrap()), video_values);
+
+    let images = r.tensor(&[6, 9, 4, 5]);
+    let patches = pixel_unshuffle(&images, 3).unwrap();
+    assert_eq!(patches.dims(), [2, 3, 4, 45]);
+    assert_eq!(values(&patches), values(&patchify(&unpatchify(&images, 1, 4, 1).unwrap(), 3).unwrap()));
+    assert_eq!(values(&pixel_shuffle(&patches, 3).unwrap()), values(&images));
+    assert!(pixel_unshuffle(&images, 2).is_err() && pixel_shuffle(&images, 2).is_err());
 }
 
 #[test]
@@ -271,6 +282,11 @@ fn joins_are_their_definitions() {
     assert_eq!(both.dims(), [40, 40, 3, 12]);
     let rows: Vec<f32> = x.chunks(7).zip(z.chunks(5)).flat_map(|(x, z)| [x, z].concat()).collect();
     assert_eq!(values(&both), rows);
+    let rows: Vec<f32> = rows
+        .chunks(12)
+        .flat_map(|row| [row[..7].iter().map(|x| x * 0.75).collect(), row[7..].to_vec()].concat())
+        .collect();
+    assert_eq!(values(&concatenate_scaled(&a, 0.75, &c).unwrap()), rows);
     assert!(add(&a, &c).is_err() && concatenate(&a, &r.tensor(&[40, 40, 2, 5])).is_err());
 }
 

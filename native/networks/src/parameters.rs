@@ -31,7 +31,8 @@ pub enum Init {
 pub struct Parameters {
     tensors: Mutex<BTreeMap<String, Tensor>>,
     version: Arc<AtomicU64>,
-    source: HashMap<String, Tensor>,
+    /// What of the checkpoint no parameter was made of yet.
+    source: Mutex<HashMap<String, Tensor>>,
     initialised: Mutex<Vec<String>>,
     seed: u64,
     trainable: bool,
@@ -89,7 +90,7 @@ impl Parameters {
         Self {
             tensors: Mutex::default(),
             version: Arc::default(),
-            source,
+            source: Mutex::new(source),
             initialised: Mutex::default(),
             seed,
             trainable,
@@ -117,8 +118,7 @@ impl Parameters {
 
     /// Names of the checkpoint that the network does not have.
     pub fn unused(&self) -> Vec<String> {
-        let tensors = self.tensors.lock().expect("no panic while held");
-        let mut unused: Vec<_> = self.source.keys().filter(|name| !tensors.contains_key(*name)).cloned().collect();
+        let mut unused: Vec<_> = self.source.lock().expect("no panic while held").keys().cloned().collect();
         unused.sort();
         unused
     }
@@ -134,8 +134,9 @@ impl Parameters {
     }
 
     fn get(&self, name: String, shape: Shape, init: Init) -> Result<Tensor> {
-        let tensor = match self.source.get(&name) {
-            Some(found) => fit(&name, found, &shape, self.allow_missing)?,
+        let found = self.source.lock().expect("no panic while held").remove(&name);
+        let tensor = match found {
+            Some(found) => fit(&name, &found, &shape, self.allow_missing)?,
             None if self.declared => Tensor::zeros((), DType::F32, &Device::Cpu)?.broadcast_as(shape)?,
             None if self.allow_missing => {
                 self.initialised.lock().expect("no panic while held").push(name.clone());
@@ -144,15 +145,12 @@ impl Parameters {
             None => bail!("the checkpoint has no tensor {name:?} of shape {:?}", shape.dims()),
         };
         let tensor = tensor.to_device(&self.device)?;
+        let tensor = tensor.detach();
         let trained = match &self.trained {
             Some(texts) => texts.iter().any(|text| name.contains(text)),
             None => true,
         };
-        let tensor = if self.trainable && trained {
-            Var::from_tensor(&tensor.copy()?)?.as_tensor().clone()
-        } else {
-            tensor.detach()
-        };
+        let tensor = if self.trainable && trained { Var::from_tensor(&tensor)?.as_tensor().clone() } else { tensor };
         let mut tensors = self.tensors.lock().expect("no panic while held");
         if tensors.insert(name.clone(), tensor.clone()).is_some() {
             bail!("the parameter {name:?} is declared twice");

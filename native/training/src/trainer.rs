@@ -10,7 +10,7 @@ use crate::optimizer::{AdamW, Update};
 use crate::state::{State, with_values};
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::{Precision, add, sum_of_squares};
+use kinora_kernels::{Precision, add, backward, sum_of_squares};
 use kinora_networks::network::Network;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::collections::HashMap;
@@ -226,7 +226,7 @@ impl Trainer {
                     None => part,
                 });
             }
-            sum.map(|sum| sum.backward()).transpose()
+            sum.map(|sum| backward(&sum)).transpose()
         })
     }
 

@@ -22,10 +22,12 @@ impl ScaledNorm {
         })
     }
 
+    /// Without a residual, which is added apart.
     pub(super) fn gpu_forward(
         &self,
         (x, lx): (&CudaStorage, &Layout),
         (gains, lg): (&CudaStorage, &Layout),
+        _: (&CudaStorage, &Layout),
     ) -> Result<(CudaStorage, Shape)> {
         let (device, kernels) = (&x.device, self.kernels(lx.shape())?);
         let (x, gains) = (argument(OP, x, lx)?, argument(OP, gains, lg)?);
@@ -39,7 +41,7 @@ impl ScaledNorm {
         x: &Tensor,
         gains: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let kernels = self.kernels(x.shape())?;
         let count = gains.elem_count();
         with_addresses(OP, [x, gains, grad], |device, [from, gain, dy]| {
@@ -47,7 +49,7 @@ impl ScaledNorm {
             let parts = Floats::new(device, kernels.parts() * count)?;
             run(device, &kernels.backward(from, gain, offsets(gain, &kernels), dy, dx.at(), parts.at()))?;
             run(device, &sum_parts(parts.at(), dgains.at(), kernels.clips, kernels.parts(), 2 * kernels.channels))?;
-            Ok((Some(dx.tensor(x.shape())), Some(dgains.tensor(gains.shape()))))
+            Ok((Some(dx.tensor(x.shape())), Some(dgains.tensor(gains.shape())), None))
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::{Call, Clips, PseudoConv3dConfig};
 use crate::parameters::{Builder, Init};
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::{Weight, conv2d, temporal_conv};
+use kinora_kernels::{Weight, conv2d, rms_norm_silu_conv2d, temporal_conv};
 
 /// A convolution of each frame, then one over the frames of each pixel that starts as the identity.
 pub struct PseudoConv3d {
@@ -43,8 +43,20 @@ impl PseudoConv3d {
         clips.expect_channels(self.dim)?;
         let (weight, bias) = &self.spatial;
         let y = clips.with(conv2d(&clips.x, weight, Some(bias), 1, self.kernel / 2)?);
+        self.forward_time(y)
+    }
+
+    /// [`PseudoConv3d::forward`] of clips normalised along their channels and through SiLU.
+    pub(super) fn forward_normed(&self, clips: &Clips, gains: &Tensor, eps: f64) -> Result<Clips> {
+        clips.expect_channels(self.dim)?;
+        let (weight, bias) = &self.spatial;
+        let y = rms_norm_silu_conv2d(&clips.x, gains, eps, weight, Some(bias), 1, self.kernel / 2)?;
+        self.forward_time(clips.with(y))
+    }
+
+    fn forward_time(&self, y: Clips) -> Result<Clips> {
         match &self.temporal {
-            Some((weight, bias)) if clips.time => {
+            Some((weight, bias)) if y.time => {
                 if self.kernel.is_multiple_of(2) {
                     // The peer then folds the larger picture back by the sides of the smaller one, which fails.
                     bail!("a kernel_size of {} cannot look along time: it must be odd", self.kernel);

@@ -3,7 +3,7 @@
 use super::{Call, RmsNormConfig};
 use crate::parameters::{Builder, Init};
 use candle_core::{D, DType, Result, Tensor, bail};
-use kinora_kernels::{rms_norm, rms_norm_silu};
+use kinora_kernels::{rms_norm, rms_norm_silu, rms_norm_silu_add};
 
 /// `x / max(|x|, 1e-12) * √size * gamma` along one axis.
 pub struct RmsNorm {
@@ -32,9 +32,23 @@ impl RmsNorm {
         rms_norm(x, &self.gamma, eps(self.gamma.elem_count()))
     }
 
-    /// Activations normalised along their channels, scaled, shifted and through SiLU; `scale_shift` is two tensors of
-    /// (1, 1, clips, 1, chan) or (1, 1, 1, 1, chan).
-    pub fn forward_silu(&self, x: &Tensor, scale_shift: Option<&(Tensor, Tensor)>) -> Result<Tensor> {
+    /// Activations normalised along their channels, scaled, shifted and through SiLU, plus `residual`; `scale_shift` is
+    /// two tensors of (1, 1, clips, 1, chan) or (1, 1, 1, 1, chan).
+    pub fn forward_silu(
+        &self,
+        x: &Tensor,
+        scale_shift: Option<&(Tensor, Tensor)>,
+        residual: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (gains, eps) = self.gains(scale_shift)?;
+        match residual {
+            Some(residual) => rms_norm_silu_add(x, &gains, residual, eps),
+            None => rms_norm_silu(x, &gains, eps),
+        }
+    }
+
+    /// What [`rms_norm_silu`] is given besides activations: gains and offsets of each clip, and the least root mean square.
+    pub(super) fn gains(&self, scale_shift: Option<&(Tensor, Tensor)>) -> Result<(Tensor, f64)> {
         let channels = self.gamma.elem_count();
         let (gain, offset) = match scale_shift {
             Some((scale, shift)) => {
@@ -43,7 +57,7 @@ impl RmsNorm {
             }
             None => (self.gamma.unsqueeze(0)?, self.gamma.zeros_like()?.unsqueeze(0)?),
         };
-        rms_norm_silu(x, &Tensor::cat(&[gain, offset], 1)?, eps(channels))
+        Ok((Tensor::cat(&[gain, offset], 1)?, eps(channels)))
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use super::{Call, Clips, DownsampleConfig, UpsampleConfig};
 use crate::parameters::{Builder, Init};
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::{Weight, linear, patchify, silu, unpatchify};
+use kinora_kernels::{Weight, linear, pixel_shuffle, pixel_unshuffle, silu, spent};
 
 fn activated(y: Tensor, nonlin: bool) -> Result<Tensor> {
     if nonlin { silu(&y) } else { Ok(y) }
@@ -37,9 +37,7 @@ impl Downsample {
         clips.expect_channels(self.dim)?;
         let mut clips = clips.clone();
         if let Some(weight) = &self.space {
-            let images = clips.x.dim(2)?;
-            let patches = patchify(&unpatchify(&clips.x, 1, 1, images)?, 2)?;
-            clips.x = activated(linear(&patches, weight, None)?, self.nonlin)?;
+            clips.x = activated(linear(&pixel_unshuffle(&clips.x, 2)?, weight, None)?, self.nonlin)?;
         }
         let Some(weight) = self.time.as_ref().filter(|_| clips.time) else { return Ok(clips) };
         if !clips.frames.is_multiple_of(2) {
@@ -93,9 +91,9 @@ impl Upsample {
         clips.expect_channels(self.dim)?;
         let mut clips = clips.clone();
         if let Some((weight, bias)) = &self.space {
-            let images = clips.x.dim(2)?;
             let patches = activated(linear(&clips.x, weight, Some(bias))?, self.nonlin)?;
-            clips.x = patchify(&unpatchify(&patches, 2, 1, images)?, 1)?;
+            clips.x = pixel_shuffle(&patches, 2)?;
+            spent(&patches)?;
         }
         let Some((weight, bias)) = self.time.as_ref().filter(|_| clips.time) else { return Ok(clips) };
         // Rows are (channel, frame of the pair) in the peer's order, (frame, channel) in ours.

@@ -4,7 +4,7 @@ use super::{BlockConfig, Call, Clips, PseudoConv3d, ResnetBlockConfig, RmsNorm};
 use crate::linear::Linear;
 use crate::parameters::Builder;
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::{add, silu};
+use kinora_kernels::{add, silu, spent};
 
 /// Pseudo-3D convolution, RMSNorm, scale-shift, SiLU.
 pub struct Block {
@@ -22,19 +22,32 @@ impl Block {
         })
     }
 
-    /// `scale` and `shift` have the axes (height, width, clips, frames, channels), of size 1 where they do not vary.
-    pub fn forward(&self, clips: &Clips, scale_shift: Option<&(Tensor, Tensor)>) -> Result<Clips> {
-        let h = self.project.forward(clips)?;
-        let one_a_clip = |part: &Tensor| matches!(part.dims(), [1, 1, _, 1, _]);
-        if scale_shift.is_none_or(|(scale, shift)| one_a_clip(scale) && one_a_clip(shift)) {
-            return Ok(h.with(self.norm.forward_silu(&h.x, scale_shift)?));
+    /// `scale` and `shift` have the axes (height, width, clips, frames, channels), of size 1 where they do not vary;
+    /// `residual` is added to the result.
+    pub fn forward(
+        &self,
+        clips: &Clips,
+        scale_shift: Option<&(Tensor, Tensor)>,
+        residual: Option<&Tensor>,
+    ) -> Result<Clips> {
+        self.finish(self.project.forward(clips)?, scale_shift, residual)
+    }
+
+    /// What follows the convolution.
+    fn finish(&self, h: Clips, scale_shift: Option<&(Tensor, Tensor)>, residual: Option<&Tensor>) -> Result<Clips> {
+        if one_a_clip(scale_shift) {
+            return Ok(h.with(self.norm.forward_silu(&h.x, scale_shift, residual)?));
         }
         let mut h = h.with(self.norm.forward_last(&h.x)?);
         if let Some((scale, shift)) = scale_shift {
             let scaled = (h.by_clip()? * h.spread(&(scale + 1.0)?)? + h.spread(shift)?)?;
             h = h.with(scaled.reshape(h.x.shape())?);
         }
-        Ok(h.with(silu(&h.x)?))
+        let y = silu(&h.x)?;
+        Ok(h.with(match residual {
+            Some(residual) => add(&y, residual)?,
+            None => y,
+        }))
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {
@@ -53,8 +66,14 @@ impl Block {
             }
             Some(other) => bail!("scale_shift must be two tensors that fit x, stacked, not {:?}", other.shape()),
         };
-        self.forward(&clips, scale_shift.as_ref())?.channels_second()
+        self.forward(&clips, scale_shift.as_ref(), None)?.channels_second()
     }
+}
+
+/// Whether scale and shift, if there are any, are the same for all frames and pixels of a clip.
+fn one_a_clip(scale_shift: Option<&(Tensor, Tensor)>) -> bool {
+    let same = |part: &Tensor| matches!(part.dims(), [1, 1, _, 1, _]);
+    scale_shift.is_none_or(|(scale, shift)| same(scale) && same(shift))
 }
 
 /// Two [`Block`]s, the first scaled and shifted by a timestep's code, added to the input.
@@ -103,13 +122,19 @@ impl ResnetBlock {
             (None, Some(_)) => bail!("timestep_emb is given to a block without timestep_cond_dim"),
             (Some(_), None) => bail!("timestep_emb is missing: the block has timestep_cond_dim"),
         };
-        let h = self.block1.forward(&clips, scale_shift.as_ref())?;
-        let h = self.block2.forward(&h, None)?;
-        let residual = match &self.res_conv {
-            Some(conv) => conv.forward(&clips)?,
-            None => clips,
+        let scale_shift = scale_shift.as_ref();
+        let h = self.block1.project.forward(&clips)?;
+        let h = if one_a_clip(scale_shift) {
+            let (gains, eps) = self.block1.norm.gains(scale_shift)?;
+            self.block2.project.forward_normed(&h, &gains, eps)?
+        } else {
+            self.block2.project.forward(&self.block1.finish(h, scale_shift, None)?)?
         };
-        Ok(h.with(add(&h.x, &residual.x)?))
+        let Some(conv) = &self.res_conv else { return self.block2.finish(h, None, Some(&clips.x)) };
+        let residual = conv.forward(&clips)?.x;
+        let h = self.block2.finish(h, None, Some(&residual))?;
+        spent(&residual)?;
+        Ok(h)
     }
 
     pub(super) fn run(&self, call: &Call) -> Result<Tensor> {

@@ -8,7 +8,7 @@ use super::{
 use crate::linear::Linear;
 use crate::parameters::Builder;
 use candle_core::{Result, Tensor, bail};
-use kinora_kernels::{concatenate, silu};
+use kinora_kernels::{concatenate_scaled, silu, spent};
 
 /// A U-Net over space and time for eps, v or x0 of a diffusion.
 pub struct SpaceTimeUnet {
@@ -172,8 +172,10 @@ fn rest(blocks: &[ResnetBlock], attention: &Option<SpatioTemporalAttention>, mut
     }
 }
 
-/// The last skip, scaled by 1/√2, before the activations.
+/// The last skip, scaled by 1/√2, before the activations, which nothing else reads.
 fn joined(skips: &mut Vec<Tensor>, x: Clips) -> Result<Clips> {
     let skip = skips.pop().expect("two a level");
-    Ok(x.with(concatenate(&(skip * std::f64::consts::FRAC_1_SQRT_2)?, &x.x)?))
+    let both = concatenate_scaled(&skip, std::f64::consts::FRAC_1_SQRT_2, &x.x)?;
+    spent(&x.x)?;
+    Ok(x.with(both))
 }
