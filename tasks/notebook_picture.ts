@@ -66,7 +66,7 @@ try {
   }
   const browser = await launch(browserPath);
   try {
-    const page = await browser.newPage({ viewport: { width: 1180, height: 1150 } });
+    const page = await browser.newPage({ viewport: { width: 1180, height: 1360 } });
     page.setDefaultTimeout(MOST_MS);
     await page.goto(`${url}/lab/tree/${notebook}?token=${token}`);
     await page.locator(".jp-OutputArea-output img").first().waitFor();
@@ -74,7 +74,8 @@ try {
     // It asks whether it may show news.
     await page.getByRole("button", { name: "No", exact: true }).click({ timeout: 3_000 }).catch(() => {});
     // Pictures need the place that the list of files has.
-    await page.keyboard.press("Control+b");
+    const files = page.locator(".jp-DirListing");
+    if (await files.isVisible()) await page.locator(".jp-SideBar .lm-TabBar-tab.lm-mod-current").first().click();
     await page.waitForTimeout(1_500);
     await page.screenshot({ path: file, type: "jpeg", quality: 82 });
     console.log(file);
