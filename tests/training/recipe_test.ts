@@ -49,6 +49,7 @@ Deno.test("a stage's settings are read, and have defaults", () => {
     clip: 1,
     emaDecay: 0.999,
     rates: [],
+    trained: undefined,
     budget: { steps: 7 },
     logSteps: 1,
     evaluationMinutes: 4,
