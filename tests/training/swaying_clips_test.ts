@@ -1,8 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
+import { libraryInfo } from "../../ffi/library.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import { clipMotions } from "../../lib/training/clip_motion.ts";
 import { Draws } from "../../lib/training/random.ts";
 import { swayingClips } from "../../lib/training/swaying_clips.ts";
+
+await libraryInfo();
 
 /** Pictures (count, 32, 32, 3) of a dark square on white. */
 async function squares(count: number): Promise<Tensor> {
