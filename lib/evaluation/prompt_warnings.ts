@@ -60,7 +60,7 @@ export async function measureWarnings(bench: Bench, options: MeasureOptions): Pr
       `warnings.${name}`,
       warned / texts.length,
       "share",
-      protocol("prompts that are warned of", texts.length),
+      protocol("prompts whose share of letters in unknown words reaches the threshold", texts.length),
     );
   });
   const all = sets.flatMap(([, texts]) => texts);

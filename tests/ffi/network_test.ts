@@ -3,18 +3,9 @@ import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import { Network } from "../../ffi/network.ts";
 import { Tensor } from "../../ffi/tensor.ts";
+import { TINY_UNET as CONFIG } from "./tiny_unet.ts";
 
 await libraryInfo();
-
-const CONFIG = {
-  _class_name: "UNetPseudo3DModel",
-  in_channels: 3,
-  patch_size: 1,
-  block_out_channels: [8],
-  attention: [false],
-  norm_num_groups: 2,
-  time_embedding_dim: 8,
-};
 
 /** A saved network whose output is not zero, and what it makes of noise. */
 async function saved(folder: string, sample: Tensor): Promise<Float32Array> {

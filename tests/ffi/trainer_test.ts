@@ -4,19 +4,11 @@ import { libraryInfo } from "../../ffi/library.ts";
 import { Network } from "../../ffi/network.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import { Trainer } from "../../ffi/trainer.ts";
+import { TINY_UNET } from "./tiny_unet.ts";
 
 await libraryInfo();
 
-const CONFIG = {
-  _class_name: "UNetPseudo3DModel",
-  in_channels: 3,
-  patch_size: 1,
-  block_out_channels: [8],
-  attention: [false],
-  norm_num_groups: 2,
-  time_embedding_dim: 8,
-  temporal: true,
-};
+const CONFIG = { ...TINY_UNET, temporal: true };
 
 /** The tensors of a saved network by name, as bytes in base 64. */
 async function tensors(network: Network): Promise<Record<string, string>> {

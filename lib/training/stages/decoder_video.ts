@@ -44,7 +44,6 @@ interface Settings extends ConditionSettings {
   readonly pictures: number;
   readonly ownEmbedding: number;
   readonly swaying: number;
-  readonly independentNoise: readonly [start: number, end: number];
   readonly curriculum: FpsCurriculum;
 }
 
@@ -57,7 +56,6 @@ export function readDecoderVideo(f: JsonFields): StageStarter {
     pictures: f.number("pictures", 0, 1, 0.3),
     ownEmbedding: f.number("own_embedding", 0, 1, 0.25),
     swaying: f.number("swaying", 0, 1, 0),
-    independentNoise: readShares(f, "independent_noise"),
     curriculum: readCurriculum(f),
   };
   return (context) =>
@@ -68,14 +66,6 @@ export function readDecoderVideo(f: JsonFields): StageStarter {
       const bank = stack.use(await PictureBank.create(stills));
       return new DecoderVideoTraining(context, settings, { decoder, images, bank });
     });
-}
-
-/** Reads a share of batches that goes evenly from `start` to `end`; where the field is missing there are none. */
-function readShares(f: JsonFields, name: string): readonly [start: number, end: number] {
-  const fields = f.nested(name, true);
-  const shares = [fields.number("start", 0, 1, 0), fields.number("end", 0, 1, 0)] as const;
-  fields.end();
-  return shares;
 }
 
 /** Reads `fps_curriculum`. */
@@ -160,9 +150,8 @@ class DecoderVideoTraining implements StageTraining {
 
   async #clips({ samples, progress, draws, keep }: BatchRequest): Promise<Objective> {
     const { data, model } = this.#context;
-    const { curriculum, swaying, ownEmbedding, embeddingNoise, independentNoise, drop } = this.#settings;
+    const { curriculum, swaying, ownEmbedding, embeddingNoise, drop } = this.#settings;
     const decoder = model.settings("decoder");
-    const [start, end] = independentNoise;
     const still = data.stillConcepts;
     const swayed = still.length === 0 ? 0 : draws.each(samples, () => draws.chance(swaying)).filter(Boolean).length;
     const clips = [
@@ -176,9 +165,8 @@ class DecoderVideoTraining implements StageTraining {
       shape: clean.shape,
       seeds: draws.seeds(clips.length),
       stream: 0,
-      ...draws.chance(start + (end - start) * progress)
-        ? {}
-        : { common: decoder.common_noise, smooth: { seconds: decoder.noise_seconds, fps } },
+      common: decoder.common_noise,
+      smooth: { seconds: decoder.noise_seconds, fps },
     });
     const times = drawTimes(decoder, clips.length, draws);
     const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, decoder.prediction);
