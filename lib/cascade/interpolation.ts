@@ -1,7 +1,7 @@
 /**
  * upF of Eq. 1: puts frames between those of the decoder. The network gets three more channels with the known frames
  * (where a frame is masked zero, or with `residual_scale` a blend of the known ones) and one that is 1 where a frame is
- * masked.
+ * masked; with `known_motion` three more, with the difference of the two known frames that a masked one lies between.
  *
  * @module
  */
@@ -24,6 +24,7 @@ import {
   type StageLoadOptions,
   stageSteps,
 } from "./network_stage.ts";
+import { KnownFrames, knownFrames } from "./known_frames.ts";
 import { type FrameTask, noiseStream } from "./stage.ts";
 import { type FrameLayout, type FrameWindow, interpolationLayout } from "./windows.ts";
 
@@ -178,11 +179,9 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
     const guidance = run.guidance ?? this.settings.guidance;
     const runs = guidanceRuns(guidance);
     const fps = trainedFps(run.rate, this.settings.fps_range);
-    const { residual_scale: scale } = this.settings;
     using known = await knownFrames(frames, generated, window);
-    using blend = scale === undefined ? undefined : await blendedFrames(known, window);
-    using extra = await maskedInput(blend ?? known, window);
-    using extras = await repeatBatch(extra, runs);
+    using given = await KnownFrames.of(known, window, this.settings);
+    using extras = await repeatBatch(given.channels, runs);
     using condition = await repeatBatch(embedding, runs);
     // Noise by the frame's number in the whole video: neighbours agree on the frame they share.
     const noise = (step: number): Promise<Tensor> =>
@@ -213,9 +212,7 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
             signal,
           );
         }, { rescale: run.rescale });
-        if (blend === undefined || scale === undefined) return made;
-        using difference = made;
-        return await Tensor.combine([{ tensor: blend, scale: 1 }, { tensor: difference, scale }]);
+        return await given.frames(made);
       },
       noise,
       ...cleanRange(run.threshold),
@@ -227,36 +224,6 @@ export class Interpolation extends NetworkStage<InterpolationSettings> {
   }
 }
 
-/**
- * The known frames of a window in their places, zeros everywhere else: (B, L, H, W, 3).
- *
- * @param frames The given frames (B, K, H, W, 3).
- * @param generated Those the window is given of earlier windows (B, G, H, W, 3), in the order it names them.
- * @param window The window.
- * @throws {KinoraError} `refused` when the window needs more of earlier windows than there is.
- */
-export async function knownFrames(
-  frames: Tensor,
-  generated: Tensor | undefined,
-  window: FrameWindow,
-): Promise<Tensor> {
-  const [batch = 0, count = 0, height = 0, width = 0] = frames.shape;
-  using zero = await Tensor.create(
-    [batch, 1, height, width, COLOURS],
-    new Float32Array(batch * height * width * COLOURS),
-  );
-  using pool = await Tensor.cat(generated === undefined ? [frames, zero] : [frames, zero, generated], 1);
-  const indices = each(window.length, count);
-  let used = 0;
-  for (const { position, source, frame } of window.known) {
-    if (source === "generated" && used >= (generated?.shape[1] ?? 0)) {
-      throw new KinoraError("refused", `the window at frame ${window.start} needs the end of the window before`);
-    }
-    indices[position] = source === "key" ? frame : count + 1 + used++;
-  }
-  return await pool.gather(1, indices);
-}
-
 /** The frames that a window is given of earlier windows, in its order. */
 async function generatedFrames(made: ReadonlyMap<number, Tensor>, window: FrameWindow): Promise<Tensor | undefined> {
   const frames = window.known.filter(({ source }) => source === "generated").map(({ frame }) => made.get(frame));
@@ -266,58 +233,6 @@ async function generatedFrames(made: ReadonlyMap<number, Tensor>, window: FrameW
     throw new KinoraError("refused", `the window at frame ${window.start} needs frames that no window before it makes`);
   }
   return await Tensor.cat(there, 1);
-}
-
-/**
- * The known frames, between them a linear blend of the two beside, and before the first and after the last the nearest:
- * (B, L, H, W, 3).
- *
- * @param known The known frames in their places (B, L, H, W, 3); what is elsewhere does not matter.
- * @param window Which they are.
- */
-export async function blendedFrames(known: Tensor, window: Pick<FrameWindow, "known">): Promise<Tensor> {
-  const [batch = 0, length = 0, ...frame] = known.shape;
-  const places = window.known.map(({ position }) => position).sort((one, other) => one - other);
-  const [first, last] = [places[0], places.at(-1)];
-  if (first === undefined || last === undefined) return await Tensor.combine([{ tensor: known, scale: 0 }]);
-  const before = range(0, length).map((place) => places.findLast((known) => known <= place) ?? first);
-  const after = range(0, length).map((place) => places.find((known) => known >= place) ?? last);
-  const shares = range(0, length).map((place) => {
-    const [from = first, to = last] = [before[place], after[place]];
-    return from < to ? (place - from) / (to - from) : 0;
-  });
-  // Scales go by the first axis.
-  using ones = await known.gather(1, before);
-  using others = await known.gather(1, after);
-  using flatOnes = await ones.reshape([batch * length, ...frame]);
-  using flatOthers = await others.reshape([batch * length, ...frame]);
-  const scales = range(0, batch).flatMap(() => shares);
-  using blended = await Tensor.combine([
-    { tensor: flatOnes, scale: scales.map((share) => 1 - share) },
-    { tensor: flatOthers, scale: scales },
-  ]);
-  return await blended.reshape(known.shape);
-}
-
-/**
- * The four channels that the network gets besides the noisy frames: the known frames, and 1 where a frame is masked.
- *
- * @param known The known frames, zeros or a blend elsewhere (B, L, H, W, 3).
- * @param window Which they are.
- * @returns (B, L, H, W, 4).
- */
-export async function maskedInput(known: Tensor, window: Pick<FrameWindow, "known">): Promise<Tensor> {
-  const [batch = 0, length = 0, height = 0, width = 0] = known.shape;
-  const values = new Float32Array(batch * length * height * width).fill(1);
-  const frame = height * width;
-  for (let sample = 0; sample < batch; sample++) {
-    for (const { position } of window.known) {
-      const at = (sample * length + position) * frame;
-      values.fill(0, at, at + frame);
-    }
-  }
-  using mask = await Tensor.create([batch, length, height, width, 1], values);
-  return await Tensor.cat([known, mask], 4);
 }
 
 /**

@@ -110,6 +110,14 @@ export interface InterpolationSettings extends DiffusionSettings {
    * has zeros, and gives the difference to it, divided by this number; otherwise it gives the frames.
    */
   readonly residual_scale?: number;
+  /**
+   * With `residual_scale`: whether the network further sees the difference of the two known frames that a masked frame lies
+   * between, divided by its root mean square over the window, and gives such frames in units of that instead. What hardly
+   * moves is then hardly changed.
+   *
+   * @default {false}
+   */
+  readonly known_motion?: boolean;
 }
 
 /** SR_l^t or SR_h. */
@@ -292,8 +300,10 @@ function decoder(f: JsonFields): DecoderSettings {
 
 function interpolation(f: JsonFields): InterpolationSettings {
   const settings = withResidual(f, { ...diffusion(f), fps_range: fpsRange(f) });
+  const moving = f.flag("known_motion", false);
+  if (moving && settings.residual_scale === undefined) f.refuse("known_motion", "needs residual_scale", moving);
   f.end();
-  return settings;
+  return { ...settings, ...moving ? { known_motion: true } : {} };
 }
 
 function superResolution(f: JsonFields): SuperResolutionSettings {

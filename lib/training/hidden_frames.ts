@@ -4,7 +4,8 @@
  * @module
  */
 import type { Tensor } from "../../ffi/tensor.ts";
-import { blendedFrames, type Interpolation } from "../cascade/interpolation.ts";
+import type { Interpolation } from "../cascade/interpolation.ts";
+import { blendedFrames } from "../cascade/known_frames.ts";
 import { WINDOW } from "../cascade/windows.ts";
 import type { Clip } from "../data/dataset_index.ts";
 import { clipRows } from "./clip_sampling.ts";

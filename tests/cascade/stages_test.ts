@@ -5,7 +5,8 @@ import { Network } from "../../ffi/network.ts";
 import { Tensor } from "../../ffi/tensor.ts";
 import { Cascade } from "../../lib/cascade/cascade.ts";
 import { trainedFps } from "../../lib/cascade/decoder.ts";
-import { blendedFrames, Interpolation, knownFrames, maskedInput } from "../../lib/cascade/interpolation.ts";
+import { Interpolation } from "../../lib/cascade/interpolation.ts";
+import { blendedFrames, KnownFrames, knownFrames, knownMotion, maskedInput } from "../../lib/cascade/known_frames.ts";
 import { parseModelIndex } from "../../lib/cascade/model_index.ts";
 import { AUGMENTATION_STEP, noiseStream, STAGES } from "../../lib/cascade/stage.ts";
 import { enlargedFrames } from "../../lib/cascade/super_resolution.ts";
@@ -85,6 +86,59 @@ Deno.test("maskedInput() adds a channel that is 1 where a frame is masked", asyn
   assertEquals([...await mask.read()], masked.flatMap((value) => [value, value, value, value]));
   using colours = await input.gather(4, [0, 1, 2]);
   assertEquals(await colours.read(), await known.read());
+});
+
+Deno.test("knownMotion() is the difference of the known frames on both sides, in units of its own size", async () => {
+  const window = { known: [1, 4].map((position) => ({ position, source: "key", frame: position } as const)) };
+  // Two samples of 6 frames of 1x2 grey pixels, of which the second moves ten times as much.
+  const values = new Float32Array(2 * 6 * 2);
+  for (const sample of [0, 1]) {
+    values.set([0.1, 0.2], (sample * 6 + 1) * 2);
+    values.set([0.1 + 0.03 * (1 + 9 * sample), 0.2 - 0.04 * (1 + 9 * sample)], (sample * 6 + 4) * 2);
+  }
+  using known = await Tensor.create([2, 6, 1, 2, 1], values);
+  const { difference, size, between } = await knownMotion(known, window);
+  using kept = difference;
+  assertEquals(between, [false, false, true, true, false, false]);
+  const rms = Math.sqrt((0.03 ** 2 + 0.04 ** 2) / 2);
+  for (const [sample, factor] of [[0, 1], [1, 10]] as const) assertAlmostEquals(size[sample] ?? 0, rms * factor, 1e-6);
+  const once = [0, 0, 0, 0, 0.03 / rms, -0.04 / rms, 0.03 / rms, -0.04 / rms, 0, 0, 0, 0];
+  const made = await kept.read();
+  for (const [at, value] of [...once, ...once].entries()) assertAlmostEquals(made[at] ?? NaN, value, 1e-4);
+});
+
+Deno.test("KnownFrames: what it says the network should give becomes the frames again", async () => {
+  const [window] = frameWindows(14, 5);
+  assert(window !== undefined);
+  using clean = await Tensor.noise({ shape: [2, window.length, 2, 2, 3], seeds: [1, 2], stream: 3 });
+  const key = { ...window, known: window.known.map((known) => ({ ...known, frame: known.position })) };
+  using known = await knownFrames(clean, undefined, key);
+  for (const settings of [{ residual_scale: 0.25 }, { residual_scale: 0.25, known_motion: true }]) {
+    using given = await KnownFrames.of(known, key, settings);
+    assertEquals(given.channels.shape, [2, window.length, 2, 2, settings.known_motion === true ? 7 : 4]);
+    const target = await given.target(clean);
+    assert(target !== undefined);
+    using frames = await given.frames(target);
+    const [made, wanted] = [await frames.read(), await clean.read()];
+    for (const [at, value] of wanted.entries()) assertAlmostEquals(made[at] ?? NaN, value, 1e-5);
+  }
+  using plain = await KnownFrames.of(known, key, {});
+  assertEquals(await plain.target(clean), undefined);
+  using colours = await plain.channels.gather(4, [0, 1, 2]);
+  assertEquals(await colours.read(), await known.read());
+});
+
+Deno.test("KnownFrames: what does not move is not moved by the network", async () => {
+  using frames = await plainFrames(16);
+  const [window] = frameWindows(16, 5);
+  assert(window !== undefined);
+  using first = await frames.gather(1, [3, 3, 3, 3]);
+  using known = await knownFrames(first, undefined, window);
+  using given = await KnownFrames.of(known, window, { residual_scale: 0.25, known_motion: true });
+  using noise = await Tensor.noise({ shape: known.shape, seeds: [1], stream: 3 });
+  using made = await given.frames(await Tensor.combine([{ tensor: noise, scale: 1 }]));
+  const middle = await (await made.gather(1, [1, 2, 3, 4])).read();
+  for (const value of middle) assertAlmostEquals(value, 0.04, 0.01);
 });
 
 Deno.test("trainedFps() is the nearest rate the network knows", () => {

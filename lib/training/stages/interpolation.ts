@@ -6,8 +6,9 @@
 import type { Network, NetworkConfig } from "../../../ffi/network.ts";
 import { Tensor } from "../../../ffi/tensor.ts";
 import type { Objective } from "../../../ffi/trainer.ts";
-import { blendedFrames, Interpolation, knownFrames, maskedInput } from "../../cascade/interpolation.ts";
+import { Interpolation } from "../../cascade/interpolation.ts";
 import type { JsonFields } from "../../cascade/json_fields.ts";
+import { KnownFrames, knownFrames, type ResidualSettings } from "../../cascade/known_frames.ts";
 import { WINDOW } from "../../cascade/windows.ts";
 import type { Clip } from "../../data/dataset_index.ts";
 import { clipRows } from "../clip_sampling.ts";
@@ -103,23 +104,18 @@ class InterpolationTraining implements StageTraining {
     );
     using clean = await data.sequences("clips64", rows);
     const condition = keep(await clipConditions(this.#images, clips, clean, this.#settings, draws));
-    const { residual_scale: scale, prediction } = settings;
-    using extra = await maskedClips(clean, { ...masks, blend: scale !== undefined }, draws);
+    using given = await maskedClips(clean, masks, settings, draws);
     using noise = await Tensor.noise({ shape: clean.shape, seeds: draws.seeds(clips.length), stream: 0 });
     const times = drawTimes(settings, clips.length, draws, leastTime);
-    const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, prediction);
+    const { noisy, target, timesteps } = await noisyBatch(clean, noise, times, settings.prediction);
     using frames = noisy;
-    let wanted = target;
-    if (scale !== undefined) {
-      target.dispose();
-      using blend = await extra.gather(4, [0, 1, 2]);
-      wanted = await Tensor.combine([{ tensor: clean, scale: 1 / scale }, { tensor: blend, scale: -1 / scale }]);
-    }
+    const wanted = given.wanted ?? target;
+    if (wanted !== target) target.dispose();
     return [{
       type: "regression",
       network: 0,
       inputs: {
-        sample: keep(await Tensor.cat([frames, extra], 4)),
+        sample: keep(await Tensor.cat([frames, given.channels], 4)),
         timestep: timesteps,
         image_embedding: condition,
         drop: draws.each(clips.length, () => Number(draws.chance(drop))),
@@ -127,7 +123,7 @@ class InterpolationTraining implements StageTraining {
       },
       output: "sample",
       target: keep(wanted),
-      ...scale === undefined ? {} : { sampleWeights: await evenWeights(wanted) },
+      ...given.wanted === undefined ? {} : { sampleWeights: await evenWeights(wanted) },
     }];
   }
 
@@ -175,24 +171,28 @@ async function evenWeights(differences: Tensor): Promise<number[]> {
   return weights.map((weight) => weight / mean);
 }
 
-/** The four further channels of each clip, each with a mask of its own: (B, F, H, W, 4). */
+/** What the network sees of clips besides noisy frames, each with a mask of its own, and the difference it is to give. */
 async function maskedClips(
   clips: Tensor,
-  masks: MaskSettings & { readonly blend: boolean },
+  masks: MaskSettings,
+  settings: ResidualSettings,
   draws: Draws,
-): Promise<Tensor> {
+): Promise<Disposable & { readonly channels: Tensor; readonly wanted: Tensor | undefined }> {
   const [batch = 0, frames = 0] = clips.shape;
-  const parts: Tensor[] = [];
-  try {
-    for (let sample = 0; sample < batch; sample++) {
-      const window = drawMask(frames, masks, draws);
-      using clip = await clips.gather(0, [sample]);
-      using known = await knownFrames(clip, undefined, window);
-      using filled = masks.blend ? await blendedFrames(known, window) : undefined;
-      parts.push(await maskedInput(filled ?? known, window));
-    }
-    return await Tensor.cat(parts, 0);
-  } finally {
-    for (const part of parts) part.dispose();
+  using parts = new DisposableStack();
+  const channels: Tensor[] = [];
+  const differences: Tensor[] = [];
+  for (let sample = 0; sample < batch; sample++) {
+    const window = drawMask(frames, masks, draws);
+    using clip = await clips.gather(0, [sample]);
+    using known = await knownFrames(clip, undefined, window);
+    const given = parts.use(await KnownFrames.of(known, window, settings));
+    channels.push(given.channels);
+    const difference = await given.target(clip);
+    if (difference !== undefined) differences.push(parts.use(difference));
   }
+  // The target goes to the trainer, which keeps it; the channels are copied.
+  const all = await Tensor.cat(channels, 0);
+  const wanted = differences.length === 0 ? undefined : await Tensor.cat(differences, 0);
+  return { channels: all, wanted, [Symbol.dispose]: () => all.dispose() };
 }
