@@ -61,6 +61,7 @@ export * from "./lib/video_grid.ts";
 
 export * from "./lib/cascade/applications.ts";
 export * from "./lib/cascade/cascade.ts";
+export * from "./lib/cascade/cascade_options.ts";
 export * from "./lib/cascade/decoder.ts";
 export * from "./lib/cascade/frame_parts.ts";
 export * from "./lib/cascade/generation.ts";

@@ -5,7 +5,8 @@
  */
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../ffi/errors.ts";
-import { Cascade, type CascadeOptions } from "./cascade/cascade.ts";
+import { Cascade } from "./cascade/cascade.ts";
+import type { CascadeOptions } from "./cascade/cascade_options.ts";
 
 /** How a cascade is found and loaded. */
 export interface LoadCascadeOptions extends CascadeOptions {

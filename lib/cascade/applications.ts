@@ -6,7 +6,8 @@
 import { KinoraError } from "../../ffi/errors.ts";
 import type { Fit } from "../../ffi/media.ts";
 import type { TaskManifest } from "../manifest.ts";
-import type { Cascade, CascadeProgress } from "./cascade.ts";
+import type { Cascade } from "./cascade.ts";
+import type { CascadeProgress } from "./cascade_options.ts";
 import { CascadeRun } from "./cascade_run.ts";
 import { type FrameSource, type GivenFrames, readGiven } from "./given_frames.ts";
 import { type GivenRequest, type GivenTask, MOST_FRAMES, planGiven } from "./given_plan.ts";

@@ -5,7 +5,8 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import { checkSeed, type PreparedRun, taskManifest } from "./applications.ts";
-import type { Cascade, GenerateOptions } from "./cascade.ts";
+import type { Cascade } from "./cascade.ts";
+import type { GenerateOptions } from "./cascade_options.ts";
 import { CascadeRun, type RunInput } from "./cascade_run.ts";
 import { type GivenFrames, readGiven } from "./given_frames.ts";
 import { MOST_FRAMES } from "./given_plan.ts";

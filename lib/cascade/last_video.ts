@@ -5,7 +5,7 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import type { Video } from "../video.ts";
-import type { CascadeProgress } from "./cascade.ts";
+import type { CascadeProgress } from "./cascade_options.ts";
 import type { CascadePreview } from "./previews.ts";
 
 /**

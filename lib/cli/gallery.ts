@@ -5,7 +5,8 @@
  */
 import { KinoraError } from "../../ffi/errors.ts";
 import { type Application, PreparedApplication, type PreparedRun } from "../cascade/applications.ts";
-import type { Cascade, VideoOptions } from "../cascade/cascade.ts";
+import type { Cascade } from "../cascade/cascade.ts";
+import type { VideoOptions } from "../cascade/cascade_options.ts";
 import { PreparedGeneration } from "../cascade/generation.ts";
 import { writeTextWhole } from "../video.ts";
 import type { Command, CommandIo } from "./command.ts";

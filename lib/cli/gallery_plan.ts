@@ -5,7 +5,7 @@
  * @module
  */
 import type { Application } from "../cascade/applications.ts";
-import type { GenerateOptions } from "../cascade/cascade.ts";
+import type { GenerateOptions } from "../cascade/cascade_options.ts";
 
 /** What an application starts from: the video of a prompt, which is made first. */
 export interface GalleryGiven {

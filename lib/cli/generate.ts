@@ -6,7 +6,8 @@
 import { KinoraError } from "../../ffi/errors.ts";
 import { saveTensors } from "../../ffi/tensor.ts";
 import { taskManifest } from "../cascade/applications.ts";
-import type { Cascade, GenerateOptions } from "../cascade/cascade.ts";
+import type { Cascade } from "../cascade/cascade.ts";
+import type { GenerateOptions } from "../cascade/cascade_options.ts";
 import { PreparedGeneration } from "../cascade/generation.ts";
 import { MOST_SAMPLES } from "../cascade/ranked_samples.ts";
 import { STAGES } from "../cascade/stage.ts";

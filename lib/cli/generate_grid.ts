@@ -4,7 +4,7 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
-import type { GenerateOptions } from "../cascade/cascade.ts";
+import type { GenerateOptions } from "../cascade/cascade_options.ts";
 import { PreparedGeneration } from "../cascade/generation.ts";
 import type { Manifest } from "../manifest.ts";
 import { checkVideoPath, type Video, writeTextWhole } from "../video.ts";

@@ -86,6 +86,10 @@ export const command: Command = {
           // The total as it looks now: of a budget in minutes it is only known in the end.
           line.show({ stage, step, total: Math.max(step, Math.round(step / progress)), note });
         },
+        onNote: (note) => {
+          line.clear();
+          io.note(`kinora: ${note}; --restart takes the recipe's`);
+        },
         onStage: (report) => {
           line.clear();
           reports.push(report);

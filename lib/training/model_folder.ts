@@ -21,16 +21,20 @@ interface IndexJson {
   readonly stages: Readonly<Record<string, unknown>>;
 }
 
+type JsonRecord = Readonly<Record<string, unknown>>;
+
 /** The model that is trained. */
 export class ModelFolder {
   /** The folder. */
   readonly folder: string;
   readonly #index: ModelIndex;
+  readonly #recipe: ModelIndex;
   readonly #json: IndexJson;
 
-  private constructor(folder: string, index: ModelIndex, json: IndexJson) {
+  private constructor(folder: string, index: ModelIndex, recipe: ModelIndex, json: IndexJson) {
     this.folder = folder;
     this.#index = index;
+    this.#recipe = recipe;
     this.#json = json;
   }
 
@@ -58,7 +62,8 @@ export class ModelFolder {
     const own = recipe as unknown as IndexJson;
     const old = Object.entries(there?.stages ?? {}).filter(([name]) => !anew.includes(name as keyof ModelStages));
     const json = { name: there?.name ?? own.name, stages: { ...own.stages, ...Object.fromEntries(old) } };
-    return new ModelFolder(folder, parseModelIndex({ _class_name: CASCADE_CLASS, ...json }, folder), json);
+    const index = parseModelIndex({ _class_name: CASCADE_CLASS, ...json }, folder);
+    return new ModelFolder(folder, index, parseModelIndex({ _class_name: CASCADE_CLASS, ...own }, "the recipe"), json);
   }
 
   /**
@@ -84,6 +89,20 @@ export class ModelFolder {
   async has(name: keyof ModelStages): Promise<boolean> {
     const files = [CONFIG_FILE, WEIGHTS_FILE].map((file) => `${this.networkFolder(name)}/${file}`);
     return (await Promise.all(files.map(exists))).every((there) => there);
+  }
+
+  /**
+   * The settings of a stage that hold although the recipe has others, as sentences end: `noise_seconds 0.3 (the recipe: 0)`.
+   *
+   * @param name The stage.
+   */
+  differences(name: keyof ModelStages): string[] {
+    const [own, recipe] = [this.#index, this.#recipe].map(({ stages }) => stages[name] as JsonRecord | undefined);
+    if (own === undefined || recipe === undefined) return [];
+    const text = (value: unknown): string => JSON.stringify(value) ?? "none";
+    return [...new Set([...Object.keys(own), ...Object.keys(recipe)])].filter((field) =>
+      text(own[field]) !== text(recipe[field])
+    ).map((field) => `${field} ${text(own[field])} (the recipe: ${text(recipe[field])})`);
   }
 
   /** Writes `model_index.json`: the stages whose networks are there. */

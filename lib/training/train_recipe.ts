@@ -35,6 +35,8 @@ export interface TrainRecipeOptions
   readonly seed?: number | undefined;
   /** The arithmetic; by default `bf16` on a GPU and where the machine makes it fast, else `f32`. */
   readonly precision?: Precision | undefined;
+  /** Called with a sentence that should be known before a stage is trained: which settings of the model hold. */
+  readonly onNote?: ((note: string) => void) | undefined;
   /** Called when a stage is done. */
   readonly onStage?: ((report: StageReport) => void) | undefined;
 }
@@ -59,6 +61,15 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   const reports: StageReport[] = [];
   for (const stage of stages) {
     signal?.throwIfAborted();
+    for (const part of PARTS[stage.stage]) {
+      const differences = model.differences(part);
+      if (differences.length === 0) continue;
+      options.onNote?.(
+        `${stage.stage} keeps settings that the weights in "${options.model}" were trained with: ${
+          differences.join(", ")
+        }`,
+      );
+    }
     const report = stage.stage === "tokenizer"
       ? await tokenizerStage(stage, data, model, start === "restart")
       : await runStage(stage, { data, model, run, seed, precision, device, workers, start, onProgress, signal });

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
-import { Cascade, type VideoOptions } from "../../lib/cascade/cascade.ts";
+import { Cascade } from "../../lib/cascade/cascade.ts";
+import type { VideoOptions } from "../../lib/cascade/cascade_options.ts";
 import { WEIGHTS_FILE } from "../../lib/cascade/model_files.ts";
 import type { RunRequest } from "../../lib/cascade/run_plan.ts";
 import type { Video } from "../../lib/video.ts";

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/asser
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
 import { Tensor } from "../../ffi/tensor.ts";
-import { Cascade, type GenerateOptions, type VideoOptions } from "../../lib/cascade/cascade.ts";
+import { Cascade } from "../../lib/cascade/cascade.ts";
+import type { GenerateOptions, VideoOptions } from "../../lib/cascade/cascade_options.ts";
 import { slerp } from "../../lib/cascade/image_tower.ts";
 import { Video } from "../../lib/video.ts";
 import { withTinyModel } from "./tiny_model.ts";

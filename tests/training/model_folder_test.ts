@@ -15,6 +15,10 @@ Deno.test("a model's settings hold against the recipe's, unless the stage is tra
     await Deno.writeTextFile(`${folder}/model_index.json`, JSON.stringify(index("v_prediction")));
     assertEquals(await prediction(), "v_prediction");
     assertEquals(await prediction(["sr-high"]), "sample");
+    const differences = async (anew?: readonly "sr-high"[]): Promise<string[]> =>
+      (await ModelFolder.open(folder, index("sample"), anew)).differences("sr-high");
+    assertEquals(await differences(), ['prediction "v_prediction" (the recipe: "sample")']);
+    assertEquals(await differences(["sr-high"]), []);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
