@@ -63,6 +63,14 @@ export interface CropOptions {
   readonly width: number;
 }
 
+/** What {@linkcode Tensor.between} is asked for. */
+export interface BetweenOptions {
+  /** For each picture how far the new one lies on the way to the other, 0 to 1. */
+  readonly shares: readonly number[];
+  /** How many pixels anything may move down and across, 1 to 16. */
+  readonly reach: number;
+}
+
 /** How {@linkcode Tensor.resize} looks between pixels. */
 export type ResizeFilter = "nearest" | "area" | "bilinear" | "bicubic" | "lanczos3";
 
@@ -246,6 +254,17 @@ export class Tensor extends NativeObject {
     options: { readonly fill?: number | undefined } = {},
   ): Promise<Tensor> {
     return await this.#made({ verb: "tensor.affine", matrices, fill: options.fill });
+  }
+
+  /**
+   * Frames between these pictures `[..., H, W, C]` and others, along the motion from the ones to the others: block matching
+   * with a soft choice among displacements, three fifths of it and two fifths of a plain blend.
+   *
+   * @param to The others, of the same shape.
+   * @param options How far on the way each new frame lies, and how far anything may move.
+   */
+  async between(to: Tensor, { shares, reach }: BetweenOptions): Promise<Tensor> {
+    return await made({ verb: "tensor.between", from: handleOf(this), to: handleOf(to), shares, reach }, [this, to]);
   }
 
   /** Least, greatest and mean numbers. */

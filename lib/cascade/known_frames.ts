@@ -55,8 +55,13 @@ export async function blendedFrames(known: Tensor, window: Pick<FrameWindow, "kn
   ]);
 }
 
+/** Pixels that anything may move between two known frames, of 64. */
+const REACH = 3;
+
 /** How much moves between the known frames of a window. */
 export interface KnownMotion {
+  /** The plain blend ({@linkcode blendedFrames}), but between known frames along their motion ({@linkcode Tensor.between}). */
+  readonly blend: Tensor;
   /**
    * For each hidden frame between two known ones the later less the earlier, divided by `size`; zeros elsewhere:
    * (B, L, H, W, 3).
@@ -75,27 +80,62 @@ export interface KnownMotion {
  * @param window Which they are.
  */
 export async function knownMotion(known: Tensor, window: Pick<FrameWindow, "known">): Promise<KnownMotion> {
-  const { before, after } = knownBeside(known, window);
+  const { before, after, shares } = knownBeside(known, window);
   const between = before.map((place, index) => place < index && index < (after[index] ?? index));
+  using stack = new DisposableStack();
+  const blend = stack.use(await movingBlend(known, window, { before, after, shares, between }));
   const apart = await mixed(known, [
     { places: after, scales: between.map(Number) },
     { places: before, scales: between.map((is) => -Number(is)) },
   ]);
-  const share = between.filter(Boolean).length / between.length;
-  if (share === 0) return { difference: apart, size: each(known.shape[0] ?? 0, LEAST_MOTION), between };
   using differences = apart;
   const size: number[] = [];
+  const share = between.filter(Boolean).length / between.length;
   for (let sample = 0; sample < (known.shape[0] ?? 0); sample++) {
     using one = await differences.gather(0, [sample]);
     const { rms } = await one.stats();
-    size.push(Math.max(LEAST_MOTION, rms / Math.sqrt(share)));
+    size.push(share === 0 ? LEAST_MOTION : Math.max(LEAST_MOTION, rms / Math.sqrt(share)));
   }
   const difference = await Tensor.combine([{ tensor: differences, scale: size.map((rms) => 1 / rms) }]);
-  return { difference, size, between };
+  stack.move();
+  return { blend, difference, size, between };
 }
 
 /** Half a step of 8-bit numbers: what moves less does not move. */
 const LEAST_MOTION = 0.002;
+
+/** The plain blend with the frames between known ones in their places along the motion. */
+async function movingBlend(
+  known: Tensor,
+  window: Pick<FrameWindow, "known">,
+  beside: {
+    readonly before: readonly number[];
+    readonly after: readonly number[];
+    readonly shares: readonly number[];
+    readonly between: readonly boolean[];
+  },
+): Promise<Tensor> {
+  const blend = await blendedFrames(known, window);
+  const places = beside.between.flatMap((is, place) => is ? [place] : []);
+  if (places.length === 0) return blend;
+  using plain = blend;
+  const [batch = 0, length = 0, height = 0] = known.shape;
+  const at = (of: readonly number[]): number[] => places.map((place) => of[place] ?? 0);
+  using from = await known.gather(1, at(beside.before));
+  using to = await known.gather(1, at(beside.after));
+  using moved = await from.between(to, {
+    shares: range(0, batch).flatMap(() => at(beside.shares)),
+    reach: Math.max(1, Math.min(16, Math.round(REACH * height / 64))),
+  });
+  using both = await Tensor.cat([plain, moved], 1);
+  return await both.gather(
+    1,
+    range(0, length).map((place) => {
+      const index = places.indexOf(place);
+      return index < 0 ? place : length + index;
+    }),
+  );
+}
 
 /** The known frames on both sides of each frame, and how far it lies on the way from the one to the other, 0 to 1. */
 function knownBeside(known: Tensor, window: Pick<FrameWindow, "known">): {
@@ -171,15 +211,14 @@ export class KnownFrames implements Disposable {
     if (scale === undefined) return new KnownFrames(await maskedInput(known, window), undefined, []);
     using kept = new DisposableStack();
     using parts = new DisposableStack();
-    const blend = kept.use(await blendedFrames(known, window));
+    const motion = moving === true ? await knownMotion(known, window) : undefined;
+    const blend = kept.use(motion?.blend ?? await blendedFrames(known, window));
     const seen = [parts.use(await maskedInput(blend, window))];
-    let scales = each(batch * length, scale);
-    if (moving === true) {
-      const { difference, size, between } = await knownMotion(known, window);
-      seen.push(parts.use(difference));
-      scales = size.flatMap((rms) => between.map((is) => is ? rms : scale));
-    }
+    if (motion !== undefined) seen.push(parts.use(motion.difference));
     const channels = await Tensor.cat(seen, 4);
+    const scales = motion === undefined
+      ? each(batch * length, scale)
+      : motion.size.flatMap((rms) => motion.between.map((is) => is ? rms : scale));
     kept.move();
     return new KnownFrames(channels, blend, scales);
   }

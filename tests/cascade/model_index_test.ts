@@ -81,6 +81,8 @@ Deno.test("a wrong field is refused by name", () => {
     [(json) => json.stages.decoder.fps_range.most = 2, "fps_range.most must be a number from 4"],
     [(json) => json.stages["sr-low"].prediction = "epsilon", 'residual_scale needs "prediction": "sample"'],
     [(json) => json.stages.interpolation.prediction = "epsilon", 'residual_scale needs "prediction": "sample"'],
+    [(json) => json.stages.interpolation.known_motion = 1, "interpolation.known_motion must be"],
+    [(json) => delete json.stages.interpolation.residual_scale, "known_motion needs residual_scale"],
     [(json) => json.stages["sr-low"].size = 64, "sizes must grow"],
     [(json) => json.stages = [], "stages must be an object"],
   ];

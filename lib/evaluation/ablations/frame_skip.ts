@@ -5,6 +5,7 @@
  */
 import type { NetworkInputs } from "../../../ffi/network.ts";
 import { Tensor } from "../../../ffi/tensor.ts";
+import { COLOURS } from "../../cascade/decoder.ts";
 import { Interpolation } from "../../cascade/interpolation.ts";
 import { stageSettings } from "../../cascade/model_index.ts";
 import { loadNetwork } from "../../cascade/network_stage.ts";
@@ -16,6 +17,9 @@ import { firstClip, numbers } from "./clip_figures.ts";
 
 /** Distances of known frames in the window of 16 that the network sees. */
 const SKIPS: readonly number[] = [2, 3, 4, 5, 15];
+
+/** The channel that is 1 where a frame is masked: behind the noisy and the known frames. */
+const MASK = 2 * COLOURS;
 
 /** Frame skip, with the channel that says which frames are masked and without it. */
 export const frameSkip: AblationGroup = {
@@ -85,11 +89,14 @@ class MasklessInterpolation extends Interpolation {
     const { sample } = inputs;
     if (!(sample instanceof Tensor)) return await super.predict(inputs, channels, signal);
     const last = sample.shape.length - 1;
-    const mask = (sample.shape[last] ?? 1) - 1;
-    using frames = await sample.gather(last, numbers(0, mask));
-    using channel = await sample.gather(last, [mask]);
+    const all = numbers(0, sample.shape[last] ?? 0);
+    using before = await sample.gather(last, all.slice(0, MASK));
+    using channel = await sample.gather(last, [MASK]);
     using zeros = await Tensor.combine([{ tensor: channel, scale: 0 }]);
-    using told = await Tensor.cat([frames, zeros], last);
+    const parts = [before, zeros];
+    using after = all.length > MASK + 1 ? await sample.gather(last, all.slice(MASK + 1)) : undefined;
+    if (after !== undefined) parts.push(after);
+    using told = await Tensor.cat(parts, last);
     return await super.predict({ ...inputs, sample: told }, channels, signal);
   }
 }

@@ -23,6 +23,7 @@ mod isa;
 mod join;
 mod minimal;
 mod norm;
+pub mod motion;
 pub mod philox;
 mod precision;
 mod product;

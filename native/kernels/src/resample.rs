@@ -128,7 +128,7 @@ pub struct Frames<'a> {
 }
 
 impl Frames<'_> {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         let frame = self.height * self.width * self.channels;
         assert!(frame > 0 && self.values.len().is_multiple_of(frame), "the values are not whole frames");
         self.values.len() / frame

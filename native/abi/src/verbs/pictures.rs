@@ -1,5 +1,6 @@
-//! Pictures in tensors `[..., height, width, channels]`: crop, resize, warp.
+//! Pictures in tensors `[..., height, width, channels]`: crop, resize, warp, and frames between two.
 
+use kinora_kernels::motion;
 use kinora_kernels::resample::{self, Filter, Frames};
 use rayon::prelude::*;
 use serde_json::Value;
@@ -15,6 +16,7 @@ pub fn find(name: &str) -> Option<Verb> {
         "tensor.crop" => crop,
         "tensor.resize" => resize,
         "tensor.affine" => affine,
+        "tensor.between" => between,
         _ => return None,
     })
 }
@@ -145,4 +147,29 @@ fn affine(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let guard = floats.lock();
     let frames = Frames { values: guard.values()?, height, width, channels };
     made(resample::affine(frames, &matrices, fill), shape)
+}
+
+/// The farthest that `tensor.between` looks: its work grows with the square.
+const MAX_REACH: usize = 16;
+
+fn between(_: &Context, request: &Value) -> Result<Value, Refusal> {
+    let f = fields(request, &["from", "to", "shares", "reach"])?;
+    let [from, to] = [f.tensor("from")?, f.tensor("to")?];
+    let shape = from.dims();
+    let [height, width, channels] = picture(&f, shape)?;
+    if to.dims() != shape {
+        return Err(f.refuse("to", format_args!("must have the shape of from, {shape:?}, not {:?}", to.dims())));
+    }
+    let frames = from.elem_count() / (height * width * channels);
+    let shares = f.numbers("shares", 0.0..=1.0)?;
+    if shares.len() != frames {
+        let rest = format!("must hold one number for each of {frames} frames, not {}", shares.len());
+        return Err(f.refuse("shares", rest));
+    }
+    let shares: Vec<f32> = shares.into_iter().map(|share| share as f32).collect();
+    let reach = f.usize("reach", 1..=MAX_REACH)?;
+    let [from, to] = [Floats::of(&from)?, Floats::of(&to)?];
+    let [from, to] = [from.lock(), to.lock()];
+    let side = |values| Frames { values, height, width, channels };
+    made(motion::between(side(from.values()?), side(to.values()?), &shares, reach), shape)
 }
