@@ -166,6 +166,7 @@ Deno.test("requests with anything in any field are answered, and leave nothing b
     { verb: "tensor.crop", tensor, top: [0], left: [1], height: 2, width: 2 },
     { verb: "tensor.resize", tensor, height: 3, width: 5, filter: "bicubic" },
     { verb: "tensor.affine", tensor, matrices: [[1, 0, 0, 0, 1, 0]], fill: 0 },
+    { verb: "tensor.between", from: tensor, to: tensor, shares: [0.2, 0.5], reach: 2 },
     { verb: "network.create", config: { _class_name: "PriorTransformer" }, seed: 1 },
     { verb: "network.forward", network: tensor, inputs: { sample: tensor }, precision: "f32" },
     { verb: "trainer.create", networks: [tensor], workers: 1 },

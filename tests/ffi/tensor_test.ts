@@ -84,6 +84,25 @@ Deno.test("pictures are cut and resized", async () => {
   assertEquals([...await moved.read()].slice(0, 4), [1, 2, 3, -1]);
 });
 
+Deno.test("frames between two lie on the way of what moves", async () => {
+  // A bright column that goes from the third to the fifth place of nine.
+  const at = (place: number): Float32Array => range(81).map((index) => Number(index % 9 === place));
+  using from = await Tensor.create([1, 9, 9, 1], at(2));
+  using to = await Tensor.create([1, 9, 9, 1], at(4));
+  using middle = await from.between(to, { shares: [0.5], reach: 2 });
+  const row = (await middle.read()).slice(36, 45);
+  // A plain blend has the column half as bright, twice.
+  assert((row[3] ?? 0) > 0.5 && (row[2] ?? 1) < 0.25 && (row[4] ?? 1) < 0.25, `${row}`);
+  using start = await from.between(to, { shares: [0], reach: 2 });
+  for (const [index, value] of (await start.read()).entries()) assertAlmostEquals(value, at(2)[index] ?? NaN, 1e-6);
+  const few = await assertRejects(() => from.between(to, { shares: [0, 1], reach: 2 }), KinoraError, "each of 1 frames");
+  assertEquals(few.code, "refused");
+  using other = await Tensor.create([1, 3, 27, 1], at(0));
+  await assertRejects(() => from.between(other, { shares: [0], reach: 2 }), KinoraError, "the shape of from");
+  await assertRejects(() => from.between(to, { shares: [2], reach: 2 }), KinoraError, "shares");
+  await assertRejects(() => from.between(to, { shares: [0], reach: 17 }), KinoraError, "reach");
+});
+
 Deno.test("noise is a function of seed, stream and frame", async () => {
   const noise = async (seeds: number[], frames?: number[], stream = 0): Promise<Float32Array> => {
     using tensor = await Tensor.noise({ shape: [seeds.length, frames?.length ?? 2, 8, 8, 3], seeds, frames, stream });

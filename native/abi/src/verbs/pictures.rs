@@ -168,6 +168,9 @@ fn between(_: &Context, request: &Value) -> Result<Value, Refusal> {
     }
     let shares: Vec<f32> = shares.into_iter().map(|share| share as f32).collect();
     let reach = f.usize("reach", 1..=MAX_REACH)?;
+    // What each displacement costs at each pixel is held for a frame at a time.
+    check_shape(&[(2 * reach + 1).pow(2), height, width])
+        .map_err(|why| Refusal::new(format!("the costs of all displacements {why}")))?;
     let [from, to] = [Floats::of(&from)?, Floats::of(&to)?];
     let [from, to] = [from.lock(), to.lock()];
     let side = |values| Frames { values, height, width, channels };
