@@ -2,12 +2,14 @@
 // It lets the Rust launches run where there is no GPU: names, order and types of arguments, grids and shared memory.
 //
 // It is enough of CUDA for candle's device too, and stands in for the libraries that the device opens (cuBLAS, cuRAND) and
-// for cuBLASLt, in plain loops: a library built for CUDA runs whole networks on it. What else such a library refers to says so when it is called.
+// for cuBLASLt and cuDNN, in plain loops: a library built for CUDA runs whole networks on it. What else such a library refers
+// to says so when it is called.
 //   g++ -std=c++17 -O1 -shared -fPIC -DKINORA_HOST_SHIM -I<folder of kernel_names.h> host_libcuda.cpp -o libcuda.so
 #include <cuda.h>
 #include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 #include "../attention.cu"
 #include "../elementwise.cu"
 #include "../frames.cu"
@@ -22,7 +24,7 @@
 
 namespace {
 // What is to go wrong, so that tests are seen to notice: `grid`, the last block of each grid is missing; `products`, the last
-// column of each of cuBLASLt's products.
+// column of each of cuBLASLt's products; `dilation forward`, `to input` or `to weight`, cuDNN's convolutions have none there.
 bool fault(const char *name) {
   static const char *const planted = getenv("KINORA_CUDA_FAULT");
   return planted && !strcmp(planted, name);
@@ -89,6 +91,7 @@ CUresult run(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigne
   return CUDA_SUCCESS;
 }
 }  // namespace
+#include "host_cudnn.h"
 
 extern "C" {
 // The device.
