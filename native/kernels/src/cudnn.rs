@@ -231,7 +231,7 @@ impl Functions {
     fn failed(&self, what: &str, status: Status) -> String {
         // SAFETY: it gives a constant for any number.
         let text = unsafe { CStr::from_ptr((self.error)(status)) };
-        format!("cuDNN fails to {what}: {}", text.to_string_lossy())
+        format!("cuDNN fails to {what}: {}; KINORA_CUDA_PRODUCTS=own does without it", text.to_string_lossy())
     }
 
     /// A descriptor for cuDNN to fill.

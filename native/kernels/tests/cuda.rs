@@ -81,16 +81,6 @@ fn convolutions_over_pixels() {
 }
 
 #[test]
-fn gradients_of_convolutions_over_pixels() {
-    // To one argument at a time.
-    let (x, w) = (tensor(&[5, 4, 3, 6], 1), tensor(&[7, 6, 3, 3], 2));
-    alike("to the input", &[&[5, 4, 3, 6]], 1e-5, |x| conv2d(&x[0], &weight(&w.to_device(x[0].device())?), None, 1, 1));
-    alike("to the weight", &[&[7, 6, 3, 3]], 1e-5, |w| {
-        conv2d(&x.to_device(w[0].device())?, &weight(&w[0]), None, 1, 1)
-    });
-}
-
-#[test]
 fn convolutions_over_frames() {
     for taps in [1, 3, 5] {
         let over_frames = |x: &[Tensor]| temporal_conv(&x[0], &weight(&x[1]), Some(&x[2]), 4);
