@@ -51,7 +51,17 @@ fn refusal(context: &Context, error: LayerError) -> Refusal {
 
 fn run(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let known = [
-        "kind", "config", "call", "ints", "state", "inputs", "positional", "gradients", "cotangent", "precision", "device",
+        "kind",
+        "config",
+        "call",
+        "ints",
+        "state",
+        "inputs",
+        "positional",
+        "gradients",
+        "cotangent",
+        "precision",
+        "device",
     ];
     let f = fields(request, &known)?;
     let device = device(&f)?;
