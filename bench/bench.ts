@@ -12,7 +12,7 @@ import { VERSION } from "../lib/version.ts";
 import { build } from "../tasks/build.ts";
 import { offlineArguments } from "../tasks/offline.ts";
 import type { Dtype } from "./cases.ts";
-import { builtForGpus, checkPeer, skipped } from "./gpu.ts";
+import { builtForGpus, checkPeer, onOwnKernels, ownKernels, skipped } from "./gpu.ts";
 import { thisMachine } from "./machine.ts";
 import {
   compare,
@@ -141,9 +141,13 @@ async function measured(
   const found = extras.has("roofline") ? [await peaks(options)] : [];
   if (jobs.length > 0) {
     await using python = peerSide(options);
+    await using own = gpu ? kinoraSide({ ...options, kinora: ownKernels(options.kinora) }) : undefined;
     for (const [index, job] of jobs.entries()) {
       console.error(`bench: ${index + 1} of ${jobs.length}: ${job.of.name} ${job.pass} ${job.dtype}`);
-      rows.push(...await compare(job, kinora, python, options, gpu ? found[0] : undefined));
+      const bounds = gpu ? found[0] : undefined;
+      rows.push(...await compare(job, kinora, python, options, bounds));
+      const again = onOwnKernels(job);
+      if (own !== undefined && again !== undefined) rows.push(...await compare(again, own, python, options, bounds));
     }
   }
   if (extras.has("start-up")) {

@@ -8,6 +8,7 @@ import { KinoraError } from "../ffi/errors.ts";
 import { buildForGpus, CUDA_BENCH, librariesEnvironment } from "../tasks/cuda_build.ts";
 import { noGpu } from "../tasks/cuda_gpu.ts";
 import { installLibraryToolkit } from "../tasks/cuda_toolkit.ts";
+import type { Job } from "./cases.ts";
 import type { Program } from "./measure.ts";
 import { peerSide } from "./measure.ts";
 import type { SideOptions } from "./side.ts";
@@ -30,6 +31,19 @@ export async function builtForGpus(): Promise<Program> {
     throw new KinoraError("failed", "Kinora's side of the comparison was not built for GPUs");
   }
   return { path: CUDA_BENCH, env: librariesEnvironment(toolkit) };
+}
+
+/** The layers whose products and convolutions may be NVIDIA's libraries' or Kinora's kernels'. */
+const EITHER: readonly string[] = ["unet", "conv3x3", "conv1x1", "linear"];
+
+/** A job once more for {@linkcode ownKernels}, where that computes it otherwise. */
+export function onOwnKernels(job: Job): Job | undefined {
+  return EITHER.includes(job.of.layer) ? { ...job, of: { ...job.of, name: `${job.of.name}, own kernels` } } : undefined;
+}
+
+/** Kinora's side with its own kernels in place of cuBLASLt and cuDNN. */
+export function ownKernels({ path, env }: Program): Program {
+  return { path, env: { ...env, KINORA_CUDA_PRODUCTS: "own" } };
 }
 
 /**

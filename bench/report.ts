@@ -146,8 +146,11 @@ export function reportJson({ machine, versions, rows, peaks, videos }: BenchReco
 /** One line that says on what it was measured. */
 export function machineLine({ cpu, features, cores, threads, pinned, memory, os, gpu }: Machine): string {
   if (gpu !== undefined) {
-    const { name, capability, memory } = gpu;
-    return `${name}, compute capability ${capability.join(".")}, ${(memory / 2 ** 30).toFixed(0)} GiB; ${cpu}, ${os}`;
+    const { name, capability, memory, cudnn } = gpu;
+    const dnn = "version" in cudnn ? `cuDNN ${cudnn.version}` : "no cuDNN";
+    return `${name}, compute capability ${capability.join(".")}, ${
+      (memory / 2 ** 30).toFixed(0)
+    } GiB, ${dnn}; ${cpu}, ${os}`;
   }
   const on = pinned === null
     ? "not pinned to cores"

@@ -12,7 +12,7 @@
  */
 import { handleOf } from "./handle.ts";
 import { call, runJob } from "./job.ts";
-import type { Precision } from "./network.ts";
+import type { Device, Precision } from "./network.ts";
 import { mapValues, Tensor } from "./tensor.ts";
 
 /** What {@linkcode runLayer} runs. */
@@ -49,6 +49,12 @@ export interface LayerRun {
    * @default {"f32"}
    */
   readonly precision?: Precision | undefined;
+  /**
+   * What computes: `cuda` is the first NVIDIA GPU, with a library that was built for it.
+   *
+   * @default {"cpu"}
+   */
+  readonly device?: Device | undefined;
   /** Stops the run. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -58,8 +64,8 @@ export interface LayerRun {
  *
  * @param run Which layer, with what.
  * @returns `out/y`, and `grad/in/NAME` and `grad/state/NAME` as asked for; they are the caller's.
- * @throws {KinoraError} `unsupported` when the kind, its configuration or an argument of the call is not known here,
- * `refused` when the weights or inputs do not fit them.
+ * @throws {KinoraError} `unsupported` when the kind, its configuration or an argument of the call is not known here, or there
+ * is no GPU to compute on, `refused` when the weights or inputs do not fit them.
  */
 export async function runLayer(run: LayerRun): Promise<Record<string, Tensor>> {
   const { kind, config = {}, ints, state = {}, inputs = {}, positional = [], gradients = [], cotangent, signal } = run;
@@ -76,6 +82,7 @@ export async function runLayer(run: LayerRun): Promise<Record<string, Tensor>> {
       gradients,
       cotangent: cotangent === undefined ? undefined : handleOf(cotangent),
       precision: run.precision ?? "f32",
+      device: run.device ?? "cpu",
     },
     { signal },
     [...Object.values(state), ...Object.values(inputs), ...(cotangent === undefined ? [] : [cotangent])],

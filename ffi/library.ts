@@ -36,6 +36,11 @@ export interface Gpu {
   readonly capability: readonly [number, number];
   /** Bytes of its memory. */
   readonly memory: number;
+  /**
+   * NVIDIA's cuDNN, which convolutions over pixels in f32 go through, and its version; where they do not and Kinora's kernels
+   * do them, as they do those in bf16, why, in words.
+   */
+  readonly cudnn: { readonly version: string } | { readonly unused: string };
 }
 
 /** What the native library is, and what this machine can do. */

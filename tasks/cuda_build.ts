@@ -28,6 +28,8 @@ export const CUDA_LIBRARY = `${NATIVE}/target/release/${CUDA_LIBRARY_FILE}`;
 export const CUDA_BENCH = `${TARGET}/release/kinora-bench`;
 /** The libraries of CUDA that it opens and the host's device stands in for. */
 const OPENED: readonly string[] = ["libcuda.so.1", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"];
+/** That of cuDNN, which it opens where it is there. */
+export const CUDNN = "libcudnn.so.9";
 
 /** What builds with a toolkit are given. */
 export function cargoEnvironment({ home, env }: Toolkit): Record<string, string> {
@@ -108,8 +110,8 @@ async function tests(command: Deno.Command): Promise<Counts> {
   return { passed, failed: failed === 0 && (!success || passed === 0) ? 1 : failed };
 }
 
-/** Whose products of matrices are run: what `KINORA_CUDA_PRODUCTS` may be. */
-const PRODUCTS = ["cublas", "own"] as const;
+/** Whose products of matrices and convolutions are run: what `KINORA_CUDA_PRODUCTS` may be. */
+const PRODUCTS = ["nvidia", "own"] as const;
 
 /** The tests of operations on the device that `env` leads to; `only` those of which the name has this in it. */
 async function operationTests(
@@ -137,7 +139,8 @@ async function operationTests(
 }
 
 /**
- * The tests of operations, with cuBLASLt's products and with our own, and of networks on the device that `env` leads to.
+ * The tests of operations, with NVIDIA's products and convolutions and with our own, and of networks on the device that
+ * `env` leads to.
  *
  * @param toolkit What they are built with.
  * @param env More of the environment: where libraries are found first, a fault to be planted.
@@ -155,18 +158,27 @@ export async function deviceTests(toolkit: Toolkit, env: Readonly<Record<string,
   return all.reduce((sum, { passed, failed }) => ({ passed: sum.passed + passed, failed: sum.failed + failed }));
 }
 
-/** Whether a GPU that is too old for the kernels is refused, and says so. */
-async function refusesAnOldGpu(folder: string, { home }: Toolkit): Promise<boolean> {
+/** Whether `doctor` says something of the device that `env` leads to. */
+async function says(what: string, folder: string, { home }: Toolkit, env?: Record<string, string>): Promise<boolean> {
   const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", fileURLToPath(new URL("kinora.ts", import.meta.url)), "doctor", "--json"],
-    env: { KINORA_LIBRARY: CUDA_LIBRARY, KINORA_CUDA_CAPABILITY: "7", LD_LIBRARY_PATH: `${folder}:${home}/lib64` },
+    env: { KINORA_LIBRARY: CUDA_LIBRARY, LD_LIBRARY_PATH: `${folder}:${home}/lib64`, ...env },
     stdin: "null",
     stderr: "null",
   }).output();
   const said = new TextDecoder().decode(stdout);
-  const refused = said.includes("compute capability 7.0, and 8.0 is needed");
-  if (!refused) console.error(`a GPU that is too old is not refused: ${said}`);
-  return refused;
+  const good = said.includes(what);
+  if (!good) console.error(`doctor does not say "${what}": ${said}`);
+  return good;
+}
+
+/** Whether the tests of some operations notice a fault in what NVIDIA's libraries do. */
+async function notices(toolkit: Toolkit, folder: string, fault: string, only: string): Promise<boolean> {
+  const env = { LD_LIBRARY_PATH: folder, KINORA_CUDA_FAULT: fault };
+  const { passed, failed } = await operationTests(toolkit, env, "nvidia", ["--exact", only]);
+  const noticed = failed === 1 && passed === 0;
+  console.error(`fault "${fault}": ${noticed ? "noticed" : "NOT NOTICED"} by ${only}`);
+  return noticed;
 }
 
 /** Both on the host's device, and once more with a fault that each must notice. */
@@ -176,15 +188,28 @@ async function onTheHost(toolkit: Toolkit): Promise<Counts> {
   const folder = await Deno.makeTempDir({ prefix: "kinora-cuda-" });
   try {
     for (const name of OPENED) await Deno.symlink(driver, `${folder}/${name}`);
+    // Found before any other, and none that opens.
+    await Deno.writeTextFile(`${folder}/${CUDNN}`, "");
+    const more = [
+      await says("compute capability 7.0, and 8.0 is needed", folder, toolkit, { KINORA_CUDA_CAPABILITY: "7" }),
+      await says(`${CUDNN} does not open`, folder, toolkit),
+    ];
+    await Deno.remove(`${folder}/${CUDNN}`);
+    await Deno.symlink(driver, `${folder}/${CUDNN}`);
+    more.push(await says("cuDNN 9.28.1", folder, toolkit));
     const whole = await deviceTests(toolkit, { LD_LIBRARY_PATH: folder });
     const env = { LD_LIBRARY_PATH: folder };
     const faulty = await deviceTests(toolkit, { ...env, KINORA_CUDA_FAULT: "grid" });
     // What is refused (of operations with each of the products, and of trainers), and what is only saved, has no grid.
     const noticed = faulty.failed >= whole.passed - 4;
     console.error(`a grid without its last block: ${faulty.failed} of ${whole.passed} notice`);
-    const products = await operationTests(toolkit, { ...env, KINORA_CUDA_FAULT: "products" }, "cublas", ["linear"]);
-    console.error(`cuBLASLt's products without their last column: ${products.failed} of 1 notices`);
-    const more = [noticed, products.failed === 1 && products.passed === 0, await refusesAnOldGpu(folder, toolkit)];
+    more.push(
+      noticed,
+      await notices(toolkit, folder, "products", "linear_layers"),
+      await notices(toolkit, folder, "dilation forward", "convolutions_over_pixels"),
+      await notices(toolkit, folder, "dilation to input", "convolutions_over_pixels"),
+      await notices(toolkit, folder, "dilation to weight", "convolutions_over_pixels"),
+    );
     return {
       passed: whole.passed + more.filter((good) => good).length,
       failed: whole.failed + more.filter((good) => !good).length,

@@ -9,7 +9,7 @@
  */
 import { fileURLToPath } from "node:url";
 import { NATIVE } from "./build.ts";
-import { buildForGpus, type Counts, deviceTests } from "./cuda_build.ts";
+import { buildForGpus, type Counts, CUDNN, deviceTests } from "./cuda_build.ts";
 import { installLibraryToolkit, type Toolkit, unsupported } from "./cuda_toolkit.ts";
 
 const FOLDER: string = fileURLToPath(new URL("../native/kernels/cuda", import.meta.url));
@@ -61,6 +61,16 @@ async function launches(modules: string, tool?: string): Promise<Counts> {
   return { passed: Number(passed ?? 0), failed: bad === 0 && !success ? 1 : bad };
 }
 
+/** Whether a library opens. */
+function opens(library: string): boolean {
+  try {
+    Deno.dlopen(library, {}).close();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Whether a program can be run. */
 async function runs(program: string): Promise<boolean> {
   return await new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).output()
@@ -87,6 +97,9 @@ export async function testOnGpu(): Promise<Counts | undefined> {
       for (const tool of ["memcheck", "racecheck"]) all.push(await launches(modules, tool));
     } else {
       console.error("note: compute-sanitizer is not on the path: memory and races are not checked on the GPU");
+    }
+    if (!opens(CUDNN)) {
+      console.error(`note: ${CUDNN} does not open: convolutions are tested with Kinora's kernels only`);
     }
     if (await buildForGpus([], toolkit) !== 0) all.push({ passed: 0, failed: 1 });
     else all.push(await deviceTests(toolkit));

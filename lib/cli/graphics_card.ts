@@ -43,7 +43,12 @@ function use(library: LibraryInfo | undefined): string {
   const { gpu } = library;
   if (gpu === null) return `no GPU is used: ${whyNoGpu(library)}`;
   const memory = `${(gpu.memory / 2 ** 30).toFixed(0)} GiB`;
-  return `--device cuda computes on ${gpu.name} (compute capability ${gpu.capability.join(".")}, ${memory})`;
+  const convolutions = "version" in gpu.cudnn
+    ? `by cuDNN ${gpu.cudnn.version} in f32 and by Kinora's kernels in bf16`
+    : `by Kinora's kernels (${gpu.cudnn.unused})`;
+  return `--device cuda computes on ${gpu.name} (compute capability ${
+    gpu.capability.join(".")
+  }, ${memory}), with convolutions over pixels ${convolutions}`;
 }
 
 async function driver(read: (path: string) => Promise<string>): Promise<{ version: string | null; found: string }> {

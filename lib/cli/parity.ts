@@ -4,6 +4,7 @@
  * @module
  */
 import { KinoraError } from "../../ffi/errors.ts";
+import { libraryInfo, whyNoGpu } from "../../ffi/library.ts";
 import { kindNames } from "../parity/kinds.ts";
 import { answerQuestion, fixtureFiles, type FixtureReport, verifyFixture } from "../parity/verify.ts";
 import type { Command, CommandIo } from "./command.ts";
@@ -11,7 +12,7 @@ import { helpText, type Options, parseOptions } from "./options.ts";
 import { checkWritable } from "./output_path.ts";
 
 const OPTIONS = {
-  device: { type: "choice", choices: ["cpu", "cuda"], help: "where to compute; default cpu" },
+  device: { type: "choice", choices: ["cpu", "cuda"], help: "where native layers are computed; default cpu" },
   dtype: { type: "choice", choices: ["f32", "bf16"], help: "arithmetic of native layers; default f32" },
   "max-params": {
     type: "whole",
@@ -43,8 +44,8 @@ export const command: Command = {
       "manifest.json lists, or else for all below it.",
     options: OPTIONS,
     notes:
-      "Samplers, losses and rules are computed in f64 whatever --dtype says. With bf16 numbers may be off by 3 % of\n" +
-      "their tensor's largest; fixtures with an exact tolerance are skipped as f32-only.\n" +
+      "Samplers, losses and rules are computed in f64 on the CPU, whatever --dtype and --device say. With bf16 numbers\n" +
+      "may be off by 3 % of their tensor's largest; fixtures with an exact tolerance are skipped as f32-only.\n" +
       "A difference that has no measure (another shape, NaN) is 1.7976931348623157e308 in JSON.\n\n" +
       "Exit codes: 0 all passed or answered; 1 outside tolerance; 2 unreadable or malformed; 3 kind or configuration not\n" +
       "supported, or nothing but skipped fixtures. Of several fixtures the first of 1, 2, 3 that is true of any; skipped\n" +
@@ -63,11 +64,15 @@ export const command: Command = {
     if (positionals.length === 0) {
       throw new KinoraError("refused", "The fixture is missing: kinora parity FIXTURE|FOLDER...");
     }
-    if (values.device === "cuda") {
-      io.note("kinora: --device cuda is not supported: this build computes on the CPU");
-      return UNSUPPORTED;
+    const { device } = values;
+    if (device === "cuda") {
+      const info = await libraryInfo();
+      if (info.gpu === null) {
+        io.note(`kinora: --device cuda is not supported: ${whyNoGpu(info)}`);
+        return UNSUPPORTED;
+      }
     }
-    const options = { precision: values.dtype ?? "f32", signal: io.signal };
+    const options = { precision: values.dtype ?? "f32", device, signal: io.signal };
     if (values.answer !== undefined) {
       if (positionals.length > 1) throw new KinoraError("refused", "--answer takes one question at a time");
       return await answered(positionals[0] ?? "", values.answer, options, io);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Precision } from "../../ffi/network.ts";
+import type { Device, Precision } from "../../ffi/network.ts";
 import type { Fixture } from "./fixture.ts";
 import type { PlainTensor } from "./safetensors.ts";
 
@@ -11,6 +11,12 @@ import type { PlainTensor } from "./safetensors.ts";
 export interface AnswerOptions {
   /** The arithmetic of native layers; whatever is computed in TypeScript is computed in f64. */
   readonly precision: Precision;
+  /**
+   * Where native layers are computed.
+   *
+   * @default {"cpu"}
+   */
+  readonly device?: Device | undefined;
   /** Stops the computation. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -2,7 +2,8 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../../ffi/errors.ts";
 import { libraryInfo } from "../../ffi/library.ts";
-import { checkPeer } from "../../bench/gpu.ts";
+import { checkPeer, onOwnKernels, ownKernels } from "../../bench/gpu.ts";
+import { layerCase } from "../../bench/cases.ts";
 import { pinnedPackages } from "../../bench/python.ts";
 import { coresOf, Side } from "../../bench/side.ts";
 import { timeOfVideo } from "../../bench/video.ts";
@@ -82,6 +83,15 @@ Deno.test("what is not measured on a GPU is refused there", async () => {
   const { code, err } = await bench(["--device", "cuda", "--only", "memory"]);
   assertEquals(code, 2);
   assertStringIncludes(err, "--only memory is not measured on a GPU");
+});
+
+Deno.test("products and convolutions are measured on a GPU with Kinora's own kernels as well", () => {
+  const of = layerCase("conv3x3", [64, 32]);
+  const again = onOwnKernels({ of, pass: "train", dtype: "f32" });
+  assertEquals(again, { of: { ...of, name: `${of.name}, own kernels` }, pass: "train", dtype: "f32" });
+  assertEquals(onOwnKernels({ of: layerCase("norm", [64, 32]), pass: "train", dtype: "f32" }), undefined);
+  const { path, env } = ownKernels({ path: "/k/kinora-bench", env: { LD_LIBRARY_PATH: "/k" } });
+  assertEquals([path, env], ["/k/kinora-bench", { LD_LIBRARY_PATH: "/k", KINORA_CUDA_PRODUCTS: "own" }]);
 });
 
 Deno.test({

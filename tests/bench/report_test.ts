@@ -72,7 +72,11 @@ Deno.test("results that differ and rounds that were disturbed stand out", () => 
 /** What a run on a GPU gives. The numbers are made up. */
 const onGpu: BenchRecord = {
   ...recorded,
-  machine: { ...recorded.machine, pinned: null, gpu: { name: "Some GPU", capability: [9, 0], memory: 80 * 2 ** 30 } },
+  machine: {
+    ...recorded.machine,
+    pinned: null,
+    gpu: { name: "Some GPU", capability: [9, 0], memory: 80 * 2 ** 30, cudnn: { version: "9.28.1" } },
+  },
   rows: recorded.rows.map(({ foreign: _, ...row }, i) => ({ ...row, ...i === 0 ? {} : { share: 0.375 } })),
   peaks: [{ threads: 2, f32: 50_000, bf16: 700_000, memory: 3000 }],
   videos: [{ dtype: "bf16", frames: 16, size: 256, seconds: 2, rounds: [1, 2, 3] }],
@@ -88,7 +92,7 @@ Deno.test("of a GPU the table says the share of the bound, and under it what tha
   const text = lines.join("\n");
   for (
     const part of [
-      "Some GPU, compute capability 9.0, 80 GiB",
+      "Some GPU, compute capability 9.0, 80 GiB, cuDNN 9.28.1",
       "50000 GFLOP/s in f32 and 700000 in bf16",
       "3000 GB/s",
       "16 frames of 256x256, bf16: 2.00 s, the median of 3",

@@ -43,10 +43,15 @@ Deno.test("the report says what was found, what was chosen and why", async () =>
 
 Deno.test("the report names the GPU, or why the library for it is not used", async () => {
   const { noGpu: _, ...rest } = PLAIN;
-  const gpu = { name: "NVIDIA H100", capability: [9, 0], memory: 80 * 2 ** 30 } as const;
+  const cudnn = { version: "9.28.1" };
+  const gpu = { name: "NVIDIA H100", capability: [9, 0], memory: 80 * 2 ** 30, cudnn } as const;
   const used = await deviceReport({ ...rest, cuda: true, gpu }, () => Promise.resolve(OPEN));
   assertEquals(used.usable, ["cpu", "cuda"]);
   assertStringIncludes(used.reason, "--device cuda computes on NVIDIA H100 (compute capability 9.0, 80 GiB)");
+  assertStringIncludes(used.reason, "convolutions over pixels by cuDNN 9.28.1 in f32 and by Kinora's kernels in bf16");
+  const own = { ...gpu, cudnn: { unused: "libcudnn.so.9 does not open" } };
+  const without = await deviceReport({ ...rest, cuda: true, gpu: own }, none);
+  assertStringIncludes(without.reason, "convolutions over pixels by Kinora's kernels (libcudnn.so.9 does not open)");
   const passedOver = { path: "/k/libkinora_cuda.so", reason: "it does not open" };
   const over = await deviceReport({ ...PLAIN, passedOver }, none);
   assertStringIncludes(over.reason, "/k/libkinora_cuda.so was not taken: it does not open");

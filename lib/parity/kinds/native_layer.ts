@@ -47,6 +47,7 @@ export async function answer(fixture: Fixture, options: AnswerOptions): Promise<
     gradients,
     cotangent,
     precision: options.precision,
+    device: options.device,
     signal: options.signal,
   }).catch((cause) => {
     if (!(cause instanceof KinoraError) || cause.code !== "refused") throw cause;

@@ -54,7 +54,12 @@ fn answer(request: &str, case: &mut Option<Case>) -> Result<Value, Error> {
             "isa": kinora_kernels::isa().name(),
             "threads": rayon::current_num_threads(),
             "gpu": kinora_kernels::gpu().ok().map(|gpu| {
-                json!({ "name": gpu.name, "capability": [gpu.capability.0, gpu.capability.1], "memory": gpu.memory })
+                let cudnn = match gpu.cudnn {
+                    Ok(version) => json!({ "version": version }),
+                    Err(reason) => json!({ "unused": reason }),
+                };
+                let (major, minor) = gpu.capability;
+                json!({ "name": gpu.name, "capability": [major, minor], "memory": gpu.memory, "cudnn": cudnn })
             }),
         }),
         Request::Load { wanted, file } => {

@@ -31,12 +31,23 @@ pub enum Fused {
     Gelu = 2,
 }
 
+/// How a weight (outputs, inputs, taps) is laid out for a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    /// (taps, outputs, inputs): as the kernels of convolutions read it.
+    Packed = 0,
+    /// (taps, inputs, outputs) with the taps in reverse: as the same kernels read it for the gradient to the input.
+    Turned = 1,
+    /// (outputs, taps, inputs): cuDNN's, with channels last.
+    ChannelsLast = 2,
+}
+
 /// The memory of a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvolutionTensors {
     /// (rows, inputs)
     pub x: Address,
-    /// Packed by [`Convolution::pack_weight`].
+    /// Packed by [`pack_weight`].
     pub weight: Address,
     /// f32 (outputs), or none.
     pub bias: Address,
@@ -80,18 +91,13 @@ impl Convolution {
         )
     }
 
-    /// The gradient to the input, with the weight packed `turned`.
+    /// The gradient to the input, with the weight packed [`Turned`](Packing::Turned).
     pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
         let none = Address::NONE;
         Convolution { inputs: self.outputs, outputs: self.inputs, ..*self }.forward(
             ConvolutionTensors { x: dy, weight: turned, bias: none, residual: none, before: none, y: dx },
             Fused::None,
         )
-    }
-
-    /// A weight (outputs, inputs, taps) in f32 as the convolution reads it, or `turned` as its gradient does.
-    pub fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
-        pack(self.element, [weight, packed], [self.outputs, self.inputs, self.taps], turned)
     }
 
     /// How many parts the gradients of weight and bias are summed in.
@@ -118,19 +124,19 @@ impl Convolution {
     }
 }
 
-/// (outputs, inputs, taps) in f32 to (taps, outputs, inputs), or `turned`.
-pub(crate) fn pack(
+/// (outputs, inputs, taps) in f32, packed. [`Packing::ChannelsLast`] is undone by itself with inputs and taps exchanged.
+pub fn pack_weight(
     element: Element,
     [weight, packed]: [Address; 2],
     [outputs, inputs, taps]: [usize; 3],
-    turned: bool,
+    packing: Packing,
 ) -> Launch {
     Launch::new(
         format!("pack_weight_{}", element.operand()),
         [(outputs * inputs * taps).div_ceil(256), 1, 1],
         256,
         0,
-        arguments![weight, packed, outputs, inputs, taps, turned],
+        arguments![weight, packed, outputs, inputs, taps, packing as i32],
     )
 }
 

@@ -46,6 +46,14 @@ pub fn add(element: Element, [a, b, y]: [Address; 3], count: usize) -> Launch {
     each("add", element, count, arguments)
 }
 
+/// `y` (rows, `channels`) += `row` (`channels`), in f32.
+pub fn add_row(y: Address, row: Address, rows: usize, channels: usize) -> Launch {
+    let count = rows * channels;
+    let mut arguments = arguments![y, row];
+    arguments.extend([long(count), Argument::from(channels)]);
+    Launch::new("add_row".into(), [count.div_ceil(256), 1, 1], 256, 0, arguments)
+}
+
 /// `a` (rows, `left`) and `b` (rows, `right`) to `both` (rows, `left` + `right`), or back with `inverse`; a side may be
 /// none then.
 pub fn concatenate(

@@ -1,6 +1,5 @@
 //! Convolutions over the pixels of images.
 
-use crate::convolution::pack;
 use crate::launch::{Address, Argument, Element, Launch, arguments};
 
 /// A convolution over each image of (height, width, images, channels), with zeros around it.
@@ -82,20 +81,15 @@ impl SpatialConvolution {
         Launch::new(name, [rows.div_ceil(tile), outputs.div_ceil(64), 1], block, shared, arguments)
     }
 
-    /// `y` (output rows, outputs) of `x` (rows, inputs), a weight packed by [`pack_weight`](Self::pack_weight), and `bias`
+    /// `y` (output rows, outputs) of `x` (rows, inputs), a weight packed by [`crate::pack_weight`], and `bias`
     /// f32 (outputs), or none.
     pub fn forward(&self, x: Address, weight: Address, bias: Address, y: Address) -> Launch {
         self.product([x, weight, bias, y], [self.output_rows(), self.inputs, self.outputs], self.space())
     }
 
-    /// The gradient to the input, with the weight packed `turned`.
+    /// The gradient to the input, with the weight packed [`Turned`](crate::Packing::Turned).
     pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
         self.product([dy, turned, Address::NONE, dx], [self.rows(), self.outputs, self.inputs], self.space_back())
-    }
-
-    /// A weight (outputs, inputs, taps) in f32 as the convolution reads it, or `turned` as its gradient does.
-    pub fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
-        pack(self.element, [weight, packed], [self.outputs, self.inputs, self.taps()], turned)
     }
 
     /// How many parts the gradient of the weight is summed in.

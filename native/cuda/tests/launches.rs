@@ -90,8 +90,9 @@ fn convolutions() {
             // A packed weight of bf16 takes half of this.
             let (packed, turned) = (Buffer::new(count), Buffer::new(count));
             let (gy, dx) = (Buffer::new(rows * outputs), Buffer::new(rows * inputs));
-            run(conv.pack_weight(gw.at(), packed.at(), false));
-            run(conv.pack_weight(gw.at(), turned.at(), true));
+            let sizes = [outputs, inputs, taps];
+            run(pack_weight(element, [gw.at(), packed.at()], sizes, Packing::Packed));
+            run(pack_weight(element, [gw.at(), turned.at()], sizes, Packing::Turned));
             let none = Address::NONE;
             let tensors = ConvolutionTensors {
                 x: gx.at(),
@@ -154,8 +155,9 @@ fn spatial_convolutions() {
             // A packed weight of bf16 takes half of this.
             let (packed, turned) = (Buffer::new(count), Buffer::new(count));
             let (gy, dx) = (Buffer::new(y.len()), Buffer::new(x.elem_count()));
-            run(conv.pack_weight(gw.at(), packed.at(), false));
-            run(conv.pack_weight(gw.at(), turned.at(), true));
+            let sizes = [outputs, inputs, side * side];
+            run(pack_weight(element, [gw.at(), packed.at()], sizes, Packing::Packed));
+            run(pack_weight(element, [gw.at(), turned.at()], sizes, Packing::Turned));
             run(conv.forward(gx.at(), packed.at(), gb.at(), gy.at()));
             close("y", &gy, &y, tolerance);
             run(conv.to_input(gdy.at(), turned.at(), dx.at()));
@@ -204,6 +206,26 @@ fn elementwise() {
     let sum = Buffer::new(count);
     run(add(Element::F32, [gx.at(), gx.at(), sum.at()], count));
     same("a sum", &sum, &values(&cpu::add(x.as_tensor(), x.as_tensor()).unwrap()));
+    let row = r.values(2 * channels);
+    run(add_row(sum.at(), Buffer::of(&row).at(), rows, 2 * channels));
+    let expected = values(x.as_tensor()).into_iter().enumerate().map(|(i, x)| x + x + row[i % (2 * channels)]);
+    same("and a row", &sum, &expected.collect::<Vec<_>>());
+}
+
+#[test]
+#[ignore = "needs KINORA_CUDA_DRIVER"]
+fn weights_are_packed_with_channels_last_and_back() {
+    let (outputs, inputs, taps) = (5, 7, 9);
+    let w = Random(11).values(outputs * inputs * taps);
+    let (packed, back) = (Buffer::new(w.len()), Buffer::new(w.len()));
+    let run = |from: &Buffer<f32>, to: &Buffer<f32>, sizes| {
+        Driver::get().run(&pack_weight(Element::F32, [from.at(), to.at()], sizes, Packing::ChannelsLast));
+    };
+    run(&Buffer::of(&w), &packed, [outputs, inputs, taps]);
+    let at = |i: usize| (i / (taps * inputs) * inputs + i % inputs) * taps + i / inputs % taps;
+    same("channels last", &packed, &(0..w.len()).map(|i| w[at(i)]).collect::<Vec<_>>());
+    run(&packed, &back, [outputs, taps, inputs]);
+    same("and back", &back, &w);
 }
 
 #[test]

@@ -34,6 +34,11 @@ template <typename T> __device__ __forceinline__ void sum_of(const T *__restrict
   const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
   if (i < count) y[i] = from_float<T>(to_float(a[i]) + to_float(b[i]));
 }
+// y (rows, C) += row (C). count is rows * C.
+extern "C" __global__ void __launch_bounds__(256) add_row(float *y, const float *row, long long count, int channels) {
+  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
+  if (i < count) y[i] += row[i % channels];
+}
 // (rows, left) and (rows, right) to (rows, left + right), or back with `inverse`; the sides may be null then.
 template <typename T>
 __device__ __forceinline__ void side_by_side(T *a, T *b, T *both, int left, int right, long long count, int inverse) {

@@ -197,22 +197,26 @@ PRODUCT(bf16, bf16, bf16, 3)
 PRODUCT(f32_bf16, bf16, float, 1)
 PRODUCT(f32_bf16, bf16, float, 3)
 
-// (outputs, inputs, taps) in f32 to (taps, outputs, inputs) in T; `turned`: to (taps, inputs, outputs) with the taps in
-// reverse, which takes gradients back to the input. grid ceil(count / 256), 256 threads.
+// How a weight (outputs, inputs, taps) is packed: for the forward kernels as (taps, outputs, inputs); for the gradient to the
+// input as (taps, inputs, outputs) with the taps in reverse; for cuDNN with channels last, as (outputs, taps, inputs).
+enum Packing { PACKED = 0, TURNED = 1, CHANNELS_LAST = 2 };
+// From f32 to T. grid ceil(count / 256), 256 threads.
 template <typename T>
 __device__ __forceinline__ void pack(const float *__restrict__ w, T *__restrict__ packed, int outputs, int inputs, int taps,
-                                     int turned) {
+                                     int packing) {
   const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
   if (i >= (long long)outputs * inputs * taps) return;
-  const int last = turned ? outputs : inputs, middle = turned ? inputs : outputs;
-  const int a = (int)(i % last), b = (int)(i / last % middle), t = (int)(i / last / middle);
-  const int output = turned ? a : b, input = turned ? b : a, tap = turned ? taps - 1 - t : t;
+  const int last = packing == TURNED ? outputs : inputs;
+  const int middle = packing == PACKED ? outputs : packing == TURNED ? inputs : taps;
+  const int a = (int)(i % last), b = (int)(i / last % middle), c = (int)(i / last / middle);
+  const int output = packing == PACKED ? b : packing == TURNED ? a : c, input = packing == TURNED ? b : a;
+  const int tap = packing == PACKED ? c : packing == TURNED ? taps - 1 - c : b;
   packed[i] = from_float<T>(w[((long long)output * inputs + input) * taps + tap]);
 }
 #define PACK(SUFFIX, T)                                                                                               \
   extern "C" __global__ void __launch_bounds__(256) pack_weight_##SUFFIX(const float *w, T *packed, int outputs, int inputs, \
-                                                                       int taps, int turned) {                          \
-    pack<T>(w, packed, outputs, inputs, taps, turned);                                                                  \
+                                                                       int taps, int packing) {                         \
+    pack<T>(w, packed, outputs, inputs, taps, packing);                                                                 \
   }
 PACK(f32, float)
 PACK(f16, f16)

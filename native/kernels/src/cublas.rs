@@ -1,7 +1,6 @@
 //! Products of matrices by NVIDIA's cuBLASLt: those of linear layers and 1x1 kernels, forward and backward.
 //!
-//! `KINORA_CUDA_PRODUCTS` says whose are run: `cublas`, the default, or `own`, the kernels of `kernels/cuda`, which also do
-//! what cuBLASLt has no algorithm for.
+//! What cuBLASLt has no algorithm for is done by the kernels of `kernels/cuda`.
 
 use crate::Precision;
 use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
@@ -54,18 +53,27 @@ struct Library {
 // SAFETY: cuBLASLt's handles are not bound to a thread, and a mutex holds them.
 unsafe impl Send for Library {}
 
+/// Whether products and convolutions are those of NVIDIA's libraries: `KINORA_CUDA_PRODUCTS` is `nvidia`, the default, or
+/// `own`, which leaves all to the kernels of `kernels/cuda`.
+pub(crate) fn nvidias_products() -> std::result::Result<bool, String> {
+    match std::env::var("KINORA_CUDA_PRODUCTS").as_deref() {
+        Ok("own") => Ok(false),
+        Ok("nvidia") | Err(_) => Ok(true),
+        Ok(other) => Err(format!("KINORA_CUDA_PRODUCTS must be \"nvidia\" or \"own\", not {other:?}")),
+    }
+}
+
 /// The library, opened once; nothing where it is not wanted.
 fn library(device: &CudaDevice) -> Result<Option<&'static Mutex<Library>>> {
     static LIBRARY: OnceLock<std::result::Result<Option<Mutex<Library>>, String>> = OnceLock::new();
-    let open = || match std::env::var("KINORA_CUDA_PRODUCTS").as_deref() {
-        Ok("own") => Ok(None),
-        Ok("cublas") | Err(_) => {
-            let handle = result::create_handle().map_err(|error| format!("cuBLASLt does not open ({error})"))?;
-            // SAFETY: algorithms write what they read there.
-            let workspace = unsafe { device.alloc::<u8>(WORKSPACE) }.map_err(|error| error.to_string())?;
-            Ok(Some(Mutex::new(Library { handle, workspace, plans: HashMap::new() })))
+    let open = || {
+        if !nvidias_products()? {
+            return Ok(None);
         }
-        Ok(other) => Err(format!("KINORA_CUDA_PRODUCTS must be \"cublas\" or \"own\", not {other:?}")),
+        let handle = result::create_handle().map_err(|error| format!("cuBLASLt does not open ({error})"))?;
+        // SAFETY: algorithms write what they read there.
+        let workspace = unsafe { device.alloc::<u8>(WORKSPACE) }.map_err(|error| error.to_string())?;
+        Ok(Some(Mutex::new(Library { handle, workspace, plans: HashMap::new() })))
     };
     LIBRARY.get_or_init(open).as_ref().map(Option::as_ref).map_err(Error::msg)
 }

@@ -28,6 +28,8 @@ pub struct Gpu {
     pub capability: (i32, i32),
     /// Bytes of its memory.
     pub memory: usize,
+    /// The version of NVIDIA's cuDNN, which convolutions over pixels in f32 use; or why they use none, in words.
+    pub cudnn: std::result::Result<String, String>,
 }
 
 /// Whether operations for GPUs were built in.
@@ -74,7 +76,8 @@ fn open() -> std::result::Result<Gpu, String> {
         ));
     }
     let device = Device::new_cuda(0).map_err(|error| format!("the GPU {name} cannot be used ({error})"))?;
-    Ok(Gpu { device, name, capability, memory })
+    let cudnn = crate::cudnn::version(device.as_cuda_device().map_err(|error| error.to_string())?);
+    Ok(Gpu { device, name, capability, memory, cudnn })
 }
 
 #[cfg(feature = "cuda")]

@@ -15,6 +15,8 @@ mod candle_threads;
 mod convolution;
 #[cfg(feature = "cuda")]
 mod cublas;
+#[cfg(feature = "cuda")]
+mod cudnn;
 mod device;
 #[cfg(feature = "cuda")]
 mod gpu;

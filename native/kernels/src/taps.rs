@@ -19,7 +19,7 @@ pub(crate) enum Taps {
 }
 
 /// The geometry of a two-dimensional convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Space {
     pub height: usize,
     pub width: usize,

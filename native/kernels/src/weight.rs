@@ -21,7 +21,7 @@ pub struct Weight {
 #[cfg(feature = "cuda")]
 struct PackedOnGpu {
     precision: Precision,
-    transposed: bool,
+    packing: kinora_cuda::Packing,
     version: u64,
     values: crate::gpu::Floats,
 }
@@ -101,25 +101,26 @@ impl Weight {
         Ok(panels)
     }
 
-    /// The kernel as [`panels`](Self::panels), packed by a GPU.
+    /// The kernel packed by a GPU, on first use and again after a change.
     #[cfg(feature = "cuda")]
     pub(crate) fn packed_on_gpu(
         &self,
         precision: Precision,
-        transposed: bool,
+        packing: kinora_cuda::Packing,
         pack: impl FnOnce() -> Result<crate::gpu::Floats>,
     ) -> Result<kinora_cuda::Address> {
         let version = self.version.load(Ordering::Acquire);
         let mut packed = self.packed_on_gpu.lock().expect("packing does not panic");
-        if let Some(found) = packed.iter().position(|p| p.precision == precision && p.transposed == transposed) {
-            if packed[found].version == version {
+        if let Some(found) = packed.iter().position(|p| p.precision == precision && p.packing == packing) {
+            // Versions count the changes of variables.
+            if packed[found].version == version || !self.tensor.is_variable() {
                 return Ok(packed[found].values.at());
             }
             packed.swap_remove(found);
         }
         let values = pack()?;
         let at = values.at();
-        packed.push(PackedOnGpu { precision, transposed, version, values });
+        packed.push(PackedOnGpu { precision, packing, version, values });
         Ok(at)
     }
 }

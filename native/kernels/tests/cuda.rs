@@ -63,12 +63,25 @@ fn linear_layers() {
 }
 
 #[test]
-fn convolutions() {
+fn convolutions_over_pixels() {
     let conv = |stride, padding| move |x: &[Tensor]| conv2d(&x[0], &weight(&x[1]), Some(&x[2]), stride, padding);
     alike("3x3", &[&[5, 4, 3, 6], &[7, 6, 3, 3], &[7]], 1e-5, conv(1, 1));
+    alike("of one image", &[&[3, 6, 1, 5], &[4, 5, 3, 3], &[4]], 1e-5, conv(1, 1));
+    alike("without zeros around", &[&[5, 4, 2, 6], &[7, 6, 3, 3], &[7]], 1e-5, conv(1, 0));
+    alike("5x5", &[&[6, 5, 4, 3], &[2, 3, 5, 5], &[2]], 1e-5, conv(1, 2));
+    alike("1x3", &[&[3, 5, 2, 6], &[4, 6, 1, 3], &[4]], 1e-5, conv(1, 0));
+    alike("3x1", &[&[4, 3, 5, 6], &[4, 6, 3, 1], &[4]], 1e-5, conv(1, 0));
+    // What cuDNN does not take: strides, and what the one on the host refuses.
     alike("stride 2", &[&[6, 5, 2, 6], &[7, 6, 3, 3], &[7]], 1e-5, conv(2, 1));
+    alike("9 channels", &[&[4, 3, 2, 9], &[5, 9, 3, 3], &[5]], 1e-5, conv(1, 1));
+    alike("11 channels", &[&[4, 3, 2, 11], &[5, 11, 3, 3], &[5]], 1e-5, conv(1, 1));
     alike("1x1", &[&[4, 4, 2, 6], &[7, 6, 1, 1], &[7]], 1e-5, conv(1, 0));
     alike("wide", &[&[4, 5, 2, 64], &[48, 64, 3, 3], &[48]], 1e-5, conv(1, 1));
+    alike("without a bias", &[&[5, 4, 3, 6], &[7, 6, 3, 3]], 1e-5, |x| conv2d(&x[0], &weight(&x[1]), None, 1, 1));
+}
+
+#[test]
+fn convolutions_over_frames() {
     for taps in [1, 3, 5] {
         let over_frames = |x: &[Tensor]| temporal_conv(&x[0], &weight(&x[1]), Some(&x[2]), 4);
         alike("over frames", &[&[2, 3, 8, 6], &[7, 6, taps], &[7]], 1e-5, over_frames);

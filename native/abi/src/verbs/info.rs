@@ -17,10 +17,15 @@ fn info(_: &Context, request: &Value) -> Result<Value, Refusal> {
     let (live, tensor_bytes) = handles::live();
     let isa = kinora_kernels::isa();
     let (gpu, without) = match kinora_kernels::gpu() {
-        Ok(gpu) => (
-            json!({ "name": gpu.name, "capability": [gpu.capability.0, gpu.capability.1], "memory": gpu.memory }),
-            None,
-        ),
+        Ok(gpu) => {
+            let cudnn = match gpu.cudnn {
+                Ok(version) => json!({ "version": version }),
+                Err(reason) => json!({ "unused": reason }),
+            };
+            let (major, minor) = gpu.capability;
+            let known = json!({ "name": gpu.name, "capability": [major, minor], "memory": gpu.memory, "cudnn": cudnn });
+            (known, None)
+        }
         Err(error) => (Value::Null, Some(Refusal::from(error).message)),
     };
     Ok(json!({

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{Tensor, Var};
+use candle_core::{Device, Tensor, Var};
 use kinora_networks::lucidrains::{self, Layer, LayerError};
 use kinora_networks::parameters::Parameters;
 use serde_json::{Map, Value, json};
 
 use super::Verb;
-use super::networks::{PRECISIONS, run_refusal};
+use super::networks::{PRECISIONS, device, run_refusal};
 use crate::context::{Context, Refusal};
 use crate::fields::{Fields, fields};
 use crate::handles;
@@ -50,9 +50,21 @@ fn refusal(context: &Context, error: LayerError) -> Refusal {
 }
 
 fn run(context: &Context, request: &Value) -> Result<Value, Refusal> {
-    let known =
-        ["kind", "config", "call", "ints", "state", "inputs", "positional", "gradients", "cotangent", "precision"];
+    let known = [
+        "kind",
+        "config",
+        "call",
+        "ints",
+        "state",
+        "inputs",
+        "positional",
+        "gradients",
+        "cotangent",
+        "precision",
+        "device",
+    ];
     let f = fields(request, &known)?;
+    let device = device(&f)?;
     let nothing = Value::Object(Map::new());
     let config = if f.has("config") { f.value("config")? } else { &nothing };
     let options = f.optional("call", |f| f.value("call"))?.unwrap_or(&nothing);
@@ -61,11 +73,15 @@ fn run(context: &Context, request: &Value) -> Result<Value, Refusal> {
     let precision = f.choice("precision", &PRECISIONS)?;
     let gradients = texts(&f, "gradients")?;
     let cotangent = f.optional("cotangent", |f| f.tensor("cotangent"))?;
+    let cotangent = cotangent.map(|cotangent| cotangent.to_device(&device)).transpose()?;
     let state: HashMap<_, _> = tensors(&f, "state")?.into_iter().collect();
     let mut inputs = tensors(&f, "inputs")?;
+    for input in inputs.values_mut() {
+        *input = input.to_device(&device)?;
+    }
 
     let of_state = gradients.iter().any(|name| name.starts_with("state/"));
-    let layer = Layer::new(f.str("kind")?, config, Parameters::loaded(state, of_state));
+    let layer = Layer::new(f.str("kind")?, config, Parameters::loaded(state, of_state).on(&device));
     let layer = layer.map_err(|error| refusal(context, error))?;
     let mut wanted = Vec::new();
     let parameters = layer.parameters().tensors();
@@ -114,7 +130,10 @@ fn run(context: &Context, request: &Value) -> Result<Value, Refusal> {
     context.check_cancelled()?;
     let tensors: Map<String, Value> = found
         .into_iter()
-        .map(|(name, tensor)| Ok((name, handles::insert(tensor.contiguous()?.detach()).into())))
+        .map(|(name, tensor)| {
+            let tensor = tensor.contiguous()?.detach().to_device(&Device::Cpu)?;
+            Ok((name, handles::insert(tensor).into()))
+        })
         .collect::<Result<_, Refusal>>()?;
     Ok(json!({ "tensors": tensors }))
 }

@@ -87,8 +87,8 @@ fn made_of(config: NetworkConfig, parameters: Arc<Parameters>, folder: &Path) ->
     }
 }
 
-/// Where a network is to be: in main memory unless the request says otherwise. Refused before anything is read.
-fn device(f: &Fields) -> Result<Device, Refusal> {
+/// Where a network or layer is to be: in main memory unless the request says otherwise. Refused before anything is read.
+pub(super) fn device(f: &Fields) -> Result<Device, Refusal> {
     if !f.has("device") || !f.choice("device", &[("cpu", false), ("cuda", true)])? {
         return Ok(Device::Cpu);
     }

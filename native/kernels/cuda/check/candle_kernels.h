@@ -20,6 +20,7 @@ template <typename T> T copy(T x) { return x; }
 inline float square(float x) { return x * x; }
 inline float root(float x) { return sqrtf(x); }
 inline float negative(float x) { return -x; }
+inline float exponential(float x) { return expf(x); }
 
 template <float F(float, float)>
 void binary(size_t count, size_t axes, const size_t *info, const float *a, const float *b, float *y) {
@@ -51,6 +52,20 @@ inline void sum(size_t count, size_t together, size_t axes, const size_t *info, 
 inline void small_sum(size_t sums, size_t together, size_t axes, const size_t *info, const float *x, float *y) {
   sum(sums * together, together, axes, info, x, y);
 }
+inline void largest(size_t count, size_t together, size_t axes, const size_t *info, const float *x, float *y) {
+  for (size_t to = 0; to < count / together; to++) {
+    float most = -INFINITY;
+    for (size_t i = to * together; i < (to + 1) * together; i++) most = fmaxf(most, x[place(i, axes, info)]);
+    y[to] = most;
+  }
+}
+inline void small_largest(size_t results, size_t together, size_t axes, const size_t *info, const float *x, float *y) {
+  largest(results * together, together, axes, info, x, y);
+}
+inline void where(size_t count, size_t axes, const size_t *info, const uint8_t *chosen, const float *a, const float *b, float *y) {
+  for (size_t i = 0; i < count; i++)
+    y[i] = chosen[place(i, axes, info)] ? a[place(i, axes, info, 1)] : b[place(i, axes, info, 2)];
+}
 inline void select(size_t count, size_t, const size_t *, const uint32_t *ids, const float *x, float *y, size_t, size_t from,
                    size_t to, size_t right) {
   for (size_t i = 0; i < count; i++) y[i] = x[(i / (to * right) * from + ids[i / right % to]) * right + i % right];
@@ -70,6 +85,7 @@ inline void add_selected(const uint32_t *ids, size_t to, const float *x, float *
   KERNEL(usqr_f32, (candle::unary<float, candle::square>)) \
   KERNEL(usqrt_f32, (candle::unary<float, candle::root>)) \
   KERNEL(uneg_f32, (candle::unary<float, candle::negative>)) \
+  KERNEL(uexp_f32, (candle::unary<float, candle::exponential>)) \
   KERNEL(badd_f32, candle::binary<candle::plus>)        \
   KERNEL(bsub_f32, candle::binary<candle::minus>)       \
   KERNEL(bmul_f32, candle::binary<candle::times>)       \
@@ -79,5 +95,8 @@ inline void add_selected(const uint32_t *ids, size_t to, const float *x, float *
   KERNEL(copy2d_f32, candle::copy2d)                    \
   KERNEL(fast_sum_f32, candle::sum)                     \
   KERNEL(fast_sum_small_f32, candle::small_sum)         \
+  KERNEL(fast_max_f32, candle::largest)                 \
+  KERNEL(fast_max_small_f32, candle::small_largest)     \
+  KERNEL(where_u8_f32, candle::where)                   \
   KERNEL(is_u32_f32, candle::select)                    \
   KERNEL(ia_u32_f32, candle::add_selected)

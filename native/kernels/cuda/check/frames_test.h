@@ -358,6 +358,18 @@ void elementwise_case(const char *name, Act act, ActBackward act_back, Geglu glu
   }});
 }
 
+inline void add_row_case() {
+  cases.push_back({"add_row, 13 rows of 37", [] {
+    const int rows = 13, channels = 37, n = rows * channels;
+    const auto before = random_values<float>(n), row = random_values<float>(channels);
+    auto y = before;
+    shim::launch(dim3(blocks(n, 256)), dim3(256), 0, [&] { add_row(y.data(), row.data(), n, channels); });
+    std::vector<double> expected;
+    for (int i = 0; i < n; i++) expected.push_back(before[i] + row[i % channels]);
+    compare("y", y, expected, 0);
+  }});
+}
+
 #define EACH_TYPE(MACRO) MACRO(f32, float, 3e-6) MACRO(f16, f16, 2e-3) MACRO(bf16, bf16, 1.2e-2)
 inline void other_cases() {
   group_norm_case<float>("group_norm_f32, 35 pixels, 4 images, 6 groups of 3", group_norm_f32, group_norm_backward_f32, 35, 4, 18, 6, 2, 4, SILU, 5e-6);
@@ -379,5 +391,6 @@ inline void other_cases() {
   elementwise_case<T>("activation, geglu, add, concatenate " #S, activation_##S, activation_backward_##S, geglu_##S,    \
                       geglu_backward_##S, add_##S, concatenate_##S, TOLERANCE);
   EACH_TYPE(ELEMENTWISE_CASE)
+  add_row_case();
 }
 }  // namespace check

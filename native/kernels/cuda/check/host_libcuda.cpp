@@ -2,12 +2,14 @@
 // It lets the Rust launches run where there is no GPU: names, order and types of arguments, grids and shared memory.
 //
 // It is enough of CUDA for candle's device too, and stands in for the libraries that the device opens (cuBLAS, cuRAND) and
-// for cuBLASLt, in plain loops: a library built for CUDA runs whole networks on it. What else such a library refers to says so when it is called.
+// for cuBLASLt and cuDNN, in plain loops: a library built for CUDA runs whole networks on it. What else such a library refers
+// to says so when it is called.
 //   g++ -std=c++17 -O1 -shared -fPIC -DKINORA_HOST_SHIM -I<folder of kernel_names.h> host_libcuda.cpp -o libcuda.so
 #include <cuda.h>
 #include <map>
 #include <mutex>
 #include <utility>
+#include <vector>
 #include "../attention.cu"
 #include "../elementwise.cu"
 #include "../frames.cu"
@@ -22,7 +24,7 @@
 
 namespace {
 // What is to go wrong, so that tests are seen to notice: `grid`, the last block of each grid is missing; `products`, the last
-// column of each of cuBLASLt's products.
+// column of each of cuBLASLt's products; `dilation forward`, `to input` or `to weight`, cuDNN's convolutions have none there.
 bool fault(const char *name) {
   static const char *const planted = getenv("KINORA_CUDA_FAULT");
   return planted && !strcmp(planted, name);
@@ -89,6 +91,7 @@ CUresult run(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigne
   return CUDA_SUCCESS;
 }
 }  // namespace
+#include "host_cudnn.h"
 
 extern "C" {
 // The device.
@@ -191,13 +194,31 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
                         unsigned shared, CUstream, void **parameters, void **) {
   return run(function, gx, gy, gz, bx, by, bz, shared, parameters);
 }
-// cuBLAS and cuRAND: a device opens them; nothing here computes with them.
+// cuBLAS and cuRAND: a device opens them. Only products that candle makes itself, of f32, are computed by cuBLAS.
+enum { INVALID_VALUE = 7, NOT_SUPPORTED = 15, TAKES_F32 = 68, TAKES_BF16 = 75 };
 int cublasCreate_v2(void **handle) {
   *handle = (void *)0x50;
   return 0;
 }
 int cublasDestroy_v2(void *) { return 0; }
 int cublasSetStream_v2(void *, void *) { return 0; }
+int cublasGemmStridedBatchedEx(void *, int turned_a, int turned_b, int rows, int columns, int inner, const float *alpha,
+                               const float *a, int type_a, int stride_a, long long next_a, const float *b, int type_b, int stride_b,
+                               long long next_b, const float *beta, float *d, int type_d, int stride_d, long long next_d, int count,
+                               int arithmetic, int) {
+  if (type_a || type_b || type_d || arithmetic != TAKES_F32) return NOT_SUPPORTED;
+  for (; count-- > 0; a += next_a, b += next_b, d += next_d)
+    for (int column = 0; column < columns; column++)
+      for (int row = 0; row < rows; row++) {
+        double sum = 0;
+        for (int k = 0; k < inner; k++)
+          sum += (double)a[turned_a ? (size_t)row * stride_a + k : (size_t)k * stride_a + row] *
+                 b[turned_b ? (size_t)k * stride_b + column : (size_t)column * stride_b + k];
+        float &to = d[(size_t)column * stride_d + row];
+        to = (float)(*alpha * sum + (*beta == 0 ? 0 : *beta * to));
+      }
+  return 0;
+}
 int curandCreateGenerator(void **generator, int) {
   *generator = (void *)0x60;
   return 0;
@@ -206,7 +227,7 @@ int curandDestroyGenerator(void *) { return 0; }
 int curandSetPseudoRandomGeneratorSeed(void *, unsigned long long) { return 0; }
 int curandSetStream(void *, void *) { return 0; }
 
-// cuBLASLt. What it is asked for is described in objects; columns are counted first.
+// cuBLASLt. What it is asked for is described in objects; columns are counted first, as in cuBLAS.
 struct Product {
   int arithmetic, turned[2] = {0, 0}, epilogue = 1;
   const float *bias = nullptr;
@@ -222,8 +243,7 @@ struct Algorithm {
   float waves;
   int reserved[4];
 };
-enum { TAKES_F32 = 68, TAKES_BF16 = 75, TURNED_A = 3, TURNED_B = 4, EPILOGUE = 7, BIAS = 8, NO_EPILOGUE = 1, ADDS_BIAS = 4 };
-enum { INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
+enum { TURNED_A = 3, TURNED_B = 4, EPILOGUE = 7, BIAS = 8, NO_EPILOGUE = 1, ADDS_BIAS = 4 };
 int cublasLtCreate(void **handle) {
   *handle = (void *)0x70;
   return 0;
@@ -300,14 +320,13 @@ int cublasLtMatmul(void *, const Product *p, const float *alpha, const float *a,
 }
 
 // What a library refers to and no network calls.
-#define MISSING(type, name, ...)                                          \
+#define MISSING(type, status, name, ...)                                  \
   type name(__VA_ARGS__) {                                                \
     fprintf(stderr, "the host's CUDA has no function %s\n", #name);       \
-    return (type)CUDA_ERROR_NOT_SUPPORTED;                                \
+    return status;                                                        \
   }
-MISSING(CUresult, cuCtxDestroy, CUcontext)
-MISSING(CUresult, cuMemcpyPeerAsync, CUdeviceptr, CUcontext, CUdeviceptr, CUcontext, size_t, CUstream)
-MISSING(CUresult, cuModuleLoad, CUmodule *, const char *)
-MISSING(int, cublasDgemmStridedBatched)
-MISSING(int, cublasGemmStridedBatchedEx)
+MISSING(CUresult, CUDA_ERROR_NOT_SUPPORTED, cuCtxDestroy, CUcontext)
+MISSING(CUresult, CUDA_ERROR_NOT_SUPPORTED, cuMemcpyPeerAsync, CUdeviceptr, CUcontext, CUdeviceptr, CUcontext, size_t, CUstream)
+MISSING(CUresult, CUDA_ERROR_NOT_SUPPORTED, cuModuleLoad, CUmodule *, const char *)
+MISSING(int, NOT_SUPPORTED, cublasDgemmStridedBatched)
 }

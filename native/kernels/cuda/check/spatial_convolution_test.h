@@ -61,7 +61,7 @@ void image_backward(const char *name, Kernel kernel, Gradient gradient, Pack pac
     auto dx = unwritten<G>(x.size());
     auto dw_parts = unwritten<float>((size_t)parts * count), dw = unwritten<float>(count);
     const bool plain = std::is_same<T, float>::value;
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), turned.data(), s.outputs, s.inputs, s.taps(), 1); });
+    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), turned.data(), s.outputs, s.inputs, s.taps(), TURNED); });
     shim::launch(dim3(blocks(s.rows(), plain ? PLAIN_ROWS : PRODUCT_ROWS), blocks(s.inputs, 64)), dim3(plain ? 256 : 128),
                  plain ? 0 : SPACE_SHARED, [&] {
       kernel(dy.data(), turned.data(), nullptr, dx.data(), s.rows(), s.outputs, s.inputs, s.taps(), s.out_height(), s.out_width(),

@@ -55,16 +55,17 @@ void conv_backward(const char *name, Kernel kernel, Pack pack, ConvShape s, doub
     const int rows = s.clips * s.frames, count = s.outputs * s.inputs * K;
     const auto dy = random_values<G>((size_t)rows * s.outputs);
     const auto w = random_values<float>(count, 1.f / sqrtf((float)K * s.inputs));
-    auto packed = unwritten<T>(count), forward = packed;
+    auto packed = unwritten<T>(count), forward = packed, last = packed;
     auto dx = unwritten<G>((size_t)rows * s.inputs);
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), packed.data(), s.outputs, s.inputs, K, 1); });
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), forward.data(), s.outputs, s.inputs, K, 0); });
+    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), packed.data(), s.outputs, s.inputs, K, TURNED); });
+    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), forward.data(), s.outputs, s.inputs, K, PACKED); });
+    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), last.data(), s.outputs, s.inputs, K, CHANNELS_LAST); });
     const bool plain = std::is_same<T, float>::value;
     shim::launch(dim3(blocks(rows, plain ? PLAIN_ROWS : PRODUCT_ROWS), blocks(s.inputs, 64)), dim3(plain ? 256 : 128),
                  plain ? 0 : product_shared<K>, [&] {
       kernel(dy.data(), packed.data(), nullptr, nullptr, nullptr, dx.data(), rows, s.frames, s.outputs, s.inputs, NONE);
     });
-    std::vector<double> expected((size_t)rows * s.inputs), order;
+    std::vector<double> expected((size_t)rows * s.inputs), order, order_last;
     auto weight = [&](int o, int i, int t) { return value(from_float<T>(w[((size_t)o * s.inputs + i) * K + t])); };
     for (int row = 0; row < rows; row++)
       for (int t = 0; t < K; t++) {
@@ -78,8 +79,12 @@ void conv_backward(const char *name, Kernel kernel, Pack pack, ConvShape s, doub
     for (int t = 0; t < K; t++)
       for (int o = 0; o < s.outputs; o++)
         for (int i = 0; i < s.inputs; i++) order.push_back(weight(o, i, t));
+    for (int o = 0; o < s.outputs; o++)
+      for (int t = 0; t < K; t++)
+        for (int i = 0; i < s.inputs; i++) order_last.push_back(weight(o, i, t));
     compare("dx", dx, expected, tolerance);
     compare("packed", forward, order, 0);
+    compare("channels last", last, order_last, 0);
   }});
 }
 

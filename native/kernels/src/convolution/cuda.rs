@@ -1,13 +1,16 @@
 //! Products over gathered rows on a GPU.
 
 use super::GatheredProduct;
+use crate::Precision;
 use crate::cublas::{Matrix, product};
+use crate::cudnn::{self, Pass, PixelConvolution};
 use crate::gpu::{Floats, argument, element, run, with_addresses};
 use crate::taps::Taps;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
 use kinora_cuda::{
-    Address, Convolution, ConvolutionTensors, Element, Fused, Launch, SpatialConvolution, column_sums, sum_parts,
+    Address, Convolution, ConvolutionTensors, Element, Fused, Launch, Packing, SpatialConvolution, add_row,
+    column_sums, pack_weight, sum_parts,
 };
 
 /// Rows that one part of a bias's gradient sums.
@@ -76,13 +79,6 @@ impl Kernels {
         }
     }
 
-    fn pack_weight(&self, weight: Address, packed: Address, turned: bool) -> Launch {
-        match self {
-            Self::Frames(conv) => conv.pack_weight(weight, packed, turned),
-            Self::Pixels(conv) => conv.pack_weight(weight, packed, turned),
-        }
-    }
-
     fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
         match self {
             Self::Frames(conv) => conv.to_weight(x, dy, parts),
@@ -143,15 +139,39 @@ impl GatheredProduct {
         product(device, self.precision, matrices, turned, bias)
     }
 
-    /// The weight as the kernels read it.
-    fn packed(&self, device: &CudaDevice, kernels: &Kernels, weight: Address, turned: bool) -> Result<Address> {
+    /// Runs a pass of a convolution over pixels by cuDNN, on x, the weight and y, one of which is its result. Gives false
+    /// where this is none, or one that cuDNN does not take.
+    fn by_cudnn(&self, device: &CudaDevice, pass: Pass, [x, weight, y]: [Address; 3]) -> Result<bool> {
+        let (outputs, inputs, taps) = self.weight.sizes();
+        let (Taps::Space(space), Precision::F32) = (self.taps, self.precision) else { return Ok(false) };
+        let convolution = PixelConvolution { space, inputs, outputs };
+        if !cudnn::takes(device, convolution, pass)? {
+            return Ok(false);
+        }
+        if pass != Pass::ToWeight {
+            let packed = self.packed(device, weight, Packing::ChannelsLast)?;
+            return cudnn::run(device, convolution, pass, [x, packed, y]);
+        }
+        let gradient = Floats::new(device, outputs * inputs * taps)?;
+        let done = cudnn::run(device, convolution, pass, [x, gradient.at(), y])?;
+        if done {
+            // Back from channels last.
+            let sizes = [outputs, taps, inputs];
+            run(device, &pack_weight(Element::F32, [gradient.at(), weight], sizes, Packing::ChannelsLast))?;
+        }
+        Ok(done)
+    }
+
+    /// The weight as a product reads it.
+    fn packed(&self, device: &CudaDevice, weight: Address, packing: Packing) -> Result<Address> {
         let (outputs, inputs, taps) = self.weight.sizes();
         let count = outputs * inputs * taps;
-        self.weight.packed_on_gpu(self.precision, turned, || {
+        self.weight.packed_on_gpu(self.precision, packing, || {
             // Two of bf16 take the place of one f32.
-            let len = if self.precision == crate::Precision::Bf16 { count.div_ceil(2) } else { count };
+            let len = if self.precision == Precision::Bf16 { count.div_ceil(2) } else { count };
             let packed = Floats::new(device, len)?;
-            run(device, &kernels.pack_weight(weight, packed.at(), turned))?;
+            let (element, sizes) = (element(self.precision), [outputs, inputs, taps]);
+            run(device, &pack_weight(element, [weight, packed.at()], sizes, packing))?;
             Ok(packed)
         })
     }
@@ -167,8 +187,16 @@ impl GatheredProduct {
         let (x, weight) = (argument(op, x, x_layout)?, argument(op, weight, weight_layout)?);
         let bias = if self.has_bias { argument(op, bias, bias_layout)? } else { Address::NONE };
         let y = Floats::new(device, shape.elem_count())?;
-        if !self.by_cublas(device, |m| ([m.x(x), m.weight(weight), m.y(y.at())], [false, false]), bias)? {
-            let weight = self.packed(device, &kernels, weight, false)?;
+        if self.by_cublas(device, |m| ([m.x(x), m.weight(weight), m.y(y.at())], [false, false]), bias)? {
+            return Ok((y.storage(), shape));
+        }
+        if self.by_cudnn(device, Pass::Forward, [x, weight, y.at()])? {
+            if self.has_bias {
+                let (outputs, _, _) = self.weight.sizes();
+                run(device, &add_row(y.at(), bias, shape.elem_count() / outputs, outputs))?;
+            }
+        } else {
+            let weight = self.packed(device, weight, Packing::Packed)?;
             run(device, &kernels.forward(x, weight, bias, y.at()))?;
         }
         Ok((y.storage(), shape))
@@ -187,8 +215,10 @@ impl GatheredProduct {
             let none = Address::NONE;
             let dx = if x.track_op() {
                 let dx = Floats::new(device, x.elem_count())?;
-                if !self.by_cublas(device, |m| ([m.y(dy), m.weight(kernel), m.x(dx.at())], [false, true]), none)? {
-                    let turned = self.packed(device, &kernels, kernel, true)?;
+                if !self.by_cublas(device, |m| ([m.y(dy), m.weight(kernel), m.x(dx.at())], [false, true]), none)?
+                    && !self.by_cudnn(device, Pass::ToInput, [dx.at(), kernel, dy])?
+                {
+                    let turned = self.packed(device, kernel, Packing::Turned)?;
                     run(device, &kernels.to_input(dy, turned, dx.at()))?;
                 }
                 Some(dx.tensor(x.shape()))
@@ -197,7 +227,9 @@ impl GatheredProduct {
             };
             let dw = if weight.track_op() {
                 let dw = Floats::new(device, count)?;
-                if !self.by_cublas(device, |m| ([m.y(dy), m.x(from), m.weight(dw.at())], [true, true]), none)? {
+                if !self.by_cublas(device, |m| ([m.y(dy), m.x(from), m.weight(dw.at())], [true, true]), none)?
+                    && !self.by_cudnn(device, Pass::ToWeight, [from, dw.at(), dy])?
+                {
                     let parts = Floats::new(device, kernels.parts() * count)?;
                     run(device, &kernels.to_weight(from, dy, parts.at()))?;
                     run(device, &sum_parts(parts.at(), dw.at(), 1, kernels.parts(), count))?;
