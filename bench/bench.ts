@@ -43,7 +43,11 @@ import { timeOfVideo } from "./video.ts";
 
 const OPTIONS = {
   only: { type: "text", value: "NAME,...", help: "measure only these (see below)" },
-  dtype: { type: "choice", choices: ["f32", "bf16"], help: "measure only this arithmetic" },
+  dtype: {
+    type: "choice",
+    choices: ["f32", "bf16", "bf16x3"],
+    help: "measure only this arithmetic; default f32 and bf16",
+  },
   pass: { type: "choice", choices: ["forward", "train"], help: "measure only this pass" },
   rounds: { type: "whole", value: "N", least: 1, most: 99, help: "rounds in which the sides take turns (default 3)" },
   threads: { type: "whole", value: "N", least: 1, most: 1024, help: "threads of each side (default 2)" },

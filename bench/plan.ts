@@ -22,7 +22,7 @@ export interface Plan {
 export interface PlanOptions {
   /** Names that are wanted; when not given, layers, network, `memory` and `start-up`, or on a GPU all that is measured there. */
   readonly only?: readonly string[] | undefined;
-  /** The arithmetics that are wanted; all when not given. */
+  /** The arithmetics that are wanted; `f32` and `bf16` when not given. */
   readonly dtypes?: readonly Dtype[] | undefined;
   /** The passes that are wanted; all when not given. */
   readonly passes?: readonly Pass[] | undefined;
@@ -47,7 +47,7 @@ export const NAMES: readonly string[] = ["unet", "layers", ...LAYER_KINDS, ...EX
  * @throws {KinoraError} `refused` for a name that is not known.
  */
 export function planOf(
-  { only, dtypes, passes, quick = false, compile = false, device = "cpu" }: PlanOptions,
+  { only, dtypes = ["f32", "bf16"], passes, quick = false, compile = false, device = "cpu" }: PlanOptions,
 ): Plan {
   const gpu = device === "cuda";
   const kinds = LAYER_KINDS.flatMap((kind) => LEVELS.map((level) => layerCase(kind, level)));
@@ -71,14 +71,14 @@ export function planOf(
   const unet = unetCase(undefined, undefined, compile || gpu ? ["eager", "compile"] : ["eager"]);
   const cases: readonly Case[] = wanted(["unet"]) ? [unet, ...shown] : shown;
   const jobs = cases.flatMap((of) =>
-    (["f32", "bf16"] as const).flatMap((dtype) => (["forward", "train"] as const).map((pass) => ({ of, pass, dtype })))
+    dtypes.flatMap((dtype) => (["forward", "train"] as const).map((pass) => ({ of, pass, dtype })))
   );
   const extras = only === undefined
     ? quick ? [] : gpu ? OF_GPUS : ["memory", "start-up"] as const
     : EXTRAS.filter((extra) => only.includes(extra));
   return {
     jobs: jobs.filter(({ of, pass, dtype }) =>
-      (dtypes ?? [dtype]).includes(dtype) && (passes ?? [pass]).includes(pass) &&
+      (passes ?? [pass]).includes(pass) &&
       (!quick || only !== undefined || of.layer !== "unet" || (pass === "forward" && dtype === "f32"))
     ),
     extras: new Set(extras),

@@ -5,7 +5,8 @@ mod cuda;
 
 use crate::device::on_gpus;
 use crate::minimal::{self, convolve, suited};
-use crate::product::{column_sums, path, product};
+use crate::operands::path;
+use crate::product::{column_sums, product};
 use crate::scaled_norm::rms_norm_silu;
 use crate::spent::{kept_gradient, spent, used_up};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
@@ -158,8 +159,10 @@ type Again = Box<dyn Fn() -> Result<Tensor> + Send + Sync>;
 impl GatheredProduct {
     /// From in to out channels, or `transposed` from out to in.
     fn product(&self, x: &[f32], bias: Option<&[f32]>, transposed: bool) -> Result<Vec<f32>> {
-        let (outputs, _, _) = self.weight.sizes();
-        let filtered = suited(&self.taps, outputs, path(self.precision).1);
+        let (outputs, inputs, _) = self.weight.sizes();
+        let path = path(self.precision);
+        let x = &*path.rows(x, if transposed { outputs } else { inputs });
+        let filtered = suited(&self.taps, outputs, path.format);
         let panels = self.weight.panels(self.precision, transposed, filtered.is_some())?;
         Ok(match filtered {
             Some(space) => convolve(x, &space, &panels, bias),
@@ -212,13 +215,14 @@ impl CustomOp3 for GatheredProduct {
         with_values(grad, |dy| {
             let dx = if x.track_op() { Some(tensor(self.product(dy, None, true)?, x.shape())?) } else { None };
             let dw = if weight.track_op() {
-                let (isa, format) = path(self.precision);
+                let path = path(self.precision);
+                let (isa, format) = (path.isa, path.format);
                 let made = self.again.as_ref().map(|again| again()).transpose()?;
                 let dw = with_values(made.as_ref().unwrap_or(x), |x| {
-                    Ok(match suited(&self.taps, outputs, format) {
-                        Some(space) => minimal::weight_gradient(isa, x, dy, &space, inputs, outputs),
+                    Ok(path.gradient(x, dy, |x, dy| match suited(&self.taps, outputs, format) {
+                        Some(space) => minimal::weight_gradient(isa, format, x, dy, &space, inputs, outputs),
                         None => weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs),
-                    })
+                    }))
                 })?;
                 kept_gradient(weight, tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)?
             } else {

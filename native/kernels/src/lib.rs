@@ -23,6 +23,7 @@ mod isa;
 mod join;
 mod minimal;
 mod norm;
+mod operands;
 pub mod philox;
 mod precision;
 mod product;

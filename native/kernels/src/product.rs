@@ -2,7 +2,8 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, isa, tiles};
+use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, interleave, tiles};
+use crate::operands::round_in_place;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -65,7 +66,7 @@ pub(crate) fn with_scratch<R>(bytes: usize, work: impl FnOnce(&Lines) -> R) -> R
 /// Weights packed for one path: `k` rows of `n` columns in panels of 32.
 pub(crate) struct Panels {
     pub isa: Isa,
-    format: Format,
+    pub format: Format,
     pub k: usize,
     pub n: usize,
     blocks: usize,
@@ -83,7 +84,6 @@ impl Panels {
     /// Packs `taps` x `k_per_tap` rows by `n` columns.
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
         let (k, lane) = (taps * k_per_tap, format.lane());
-        let tiles = tiles(isa, format);
         // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
         let (taps, rows) = if k_per_tap.is_multiple_of(lane) { (taps, k_per_tap) } else { (1, k) };
         let per_tap = rows.div_ceil(lane);
@@ -98,10 +98,13 @@ impl Panels {
                     let from = &data[first..][k / k_per_tap * at.tap + k % k_per_tap * at.k..];
                     turn(from, &at, columns, &mut turned[row..], lane, taps);
                 }
-                for (tap, rows) in turned.chunks_exact(lane).enumerate() {
+                for (tap, rows) in turned.chunks_exact_mut(lane).enumerate() {
                     let to = unsafe { to.add((tap * per_tap + block) * PANEL_BLOCK) };
                     match format {
-                        Format::F32 => {
+                        Format::F32 | Format::Rounded => {
+                            if format == Format::Rounded {
+                                round_in_place(rows.as_flattened_mut());
+                            }
                             for (row, values) in rows.iter().enumerate() {
                                 unsafe {
                                     to.add(row * 2 * LINE).copy_from_nonoverlapping(values.as_ptr().cast(), LINE)
@@ -111,7 +114,7 @@ impl Panels {
                         Format::Bf16 => {
                             for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
                                 let to = unsafe { to.add(pair * 2 * LINE) };
-                                unsafe { (tiles.interleave)(rows[0].as_ptr(), rows[1].as_ptr(), to) };
+                                unsafe { interleave(rows[0].as_ptr(), rows[1].as_ptr(), to) };
                             }
                         }
                     }
@@ -176,7 +179,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     let lane = panels.format.lane();
     match tiles.tile {
         // Whole lines: every row is read where it lies, for all taps.
-        Tile::Gathered(tile) if channels.is_multiple_of(lane) => {
+        Tile::Gathered(tile) if channels.is_multiple_of(lane) && panels.format != Format::Rounded => {
             let lines = channels / lane;
             let nothing = vec![0u8; lines * LINE];
             with_rows(x, channels, panels.format, &tiles, |base| {
@@ -216,7 +219,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
 /// Runs `work` on the rows of `x` in whole lines: as they are, or rounded to bf16 once for all taps.
 fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
     match format {
-        Format::F32 => work(Base(x.as_ptr().cast())),
+        Format::F32 | Format::Rounded => work(Base(x.as_ptr().cast())),
         Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
             let row_bytes = channels * 2;
             let convert = |(i, rows): (usize, &[f32])| unsafe {
@@ -408,14 +411,6 @@ pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// The path and format for a precision on this machine.
-pub(crate) fn path(precision: crate::Precision) -> (Isa, Format) {
-    match precision {
-        crate::Precision::F32 => (isa(), Format::F32),
-        crate::Precision::Bf16 => (isa(), Format::Bf16),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,7 +430,7 @@ mod tests {
     fn rounded(format: Format, value: f32) -> f64 {
         f64::from(match format {
             Format::F32 => value,
-            Format::Bf16 => crate::isa::from_bf16(crate::isa::to_bf16(value)),
+            Format::Rounded | Format::Bf16 => crate::isa::from_bf16(crate::isa::to_bf16(value)),
         })
     }
 
@@ -467,7 +462,10 @@ mod tests {
     #[test]
     fn products_match_f64_on_every_path() {
         for isa in paths() {
-            for format in [Format::F32, Format::Bf16] {
+            for format in [Format::F32, Format::Rounded, Format::Bf16] {
+                if format == Format::Bf16 && !isa.fast_bf16() {
+                    continue;
+                }
                 for (case, (taps, channels, n)) in shapes().into_iter().enumerate() {
                     let inputs = taps.transposed().rows();
                     let x = values(inputs * channels, case as u32);

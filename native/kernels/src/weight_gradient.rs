@@ -2,11 +2,13 @@
 //!
 //! Sums run over the rows in one order, so that threads do not change a bit.
 
-use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
+use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, WIDE, interleave, tiles};
 use crate::product::{Lines, SUMMED_ROWS, with_scratch};
+use crate::operands::{round_in_place, rounded};
 use crate::storage::{each_task, uninitialised};
 use crate::taps::Taps;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// The most rows of k between two visits of a tile.
 const ROWS: usize = 512;
@@ -17,7 +19,7 @@ const VISIT_BYTES: usize = 256 * 1024;
 fn visited(format: Format, n: usize) -> usize {
     match format {
         // Sums begin anew within a visit, so that they do not depend on its length.
-        Format::F32 => (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS,
+        Format::F32 | Format::Rounded => (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS,
         Format::Bf16 => ROWS,
     }
 }
@@ -41,9 +43,9 @@ pub(crate) fn weight_gradient(
     let lane = format.lane();
     let blocks = rows.div_ceil(lane);
     let panels = n.div_ceil(PANEL);
-    let columns = pack_columns(dy, rows, n, format, &tiles);
+    let columns = pack_columns(dy, rows, n, format);
     let chunk_blocks = visited(format, n.max(1)) / lane;
-    let source = Source::new(x, channels, taps, format, &tiles);
+    let source = Source::new(x, channels, taps, format);
     let mut out = uninitialised(tap_count * channels * n);
     // Channels a task, in groups of sixteen: a 1x1 kernel has one tap for all threads, and nine are no even number.
     let threads = rayon::current_num_threads();
@@ -97,18 +99,19 @@ pub(crate) fn weight_gradient(
 /// Where the lines of sixteen channels of a row, or of a pair of rows in bf16, come from.
 enum Source<'a> {
     /// Rows of whole lines in f32, read where they lie.
-    InPlace { x: &'a [f32], channels: usize },
+    InPlace { x: Cow<'a, [f32]>, channels: usize },
     /// Pairs of rows in bf16, made once for all taps: [group][pair].
     Paired { pairs: usize, lines: Lines },
     /// Copied for each tap.
-    Copied { x: &'a [f32], channels: usize, format: Format, tiles: &'a Tiles },
+    Copied { x: Cow<'a, [f32]>, channels: usize, format: Format },
 }
 
 impl<'a> Source<'a> {
-    fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format, tiles: &'a Tiles) -> Self {
+    fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format) -> Self {
         let whole = channels.is_multiple_of(WIDE);
+        let x = if format == Format::Rounded { Cow::Owned(rounded(x)) } else { Cow::Borrowed(x) };
         match (format, taps) {
-            (Format::F32, _) if whole => Self::InPlace { x, channels },
+            (Format::F32 | Format::Rounded, _) if whole => Self::InPlace { x, channels },
             // With an even number of images, both rows of a pair move to the same pair of another pixel.
             (Format::Bf16, Taps::Space(space)) if whole && space.images.is_multiple_of(2) => {
                 let (groups, pairs) = (channels / WIDE, x.len() / channels / 2);
@@ -117,7 +120,7 @@ impl<'a> Source<'a> {
                     let (even, odd) = rows.split_at(channels);
                     for (group, (even, odd)) in even.chunks_exact(WIDE).zip(odd.chunks_exact(WIDE)).enumerate() {
                         let to = lines.at((group * pairs + pair) * LINE);
-                        unsafe { (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to) };
+                        unsafe { interleave(even.as_ptr(), odd.as_ptr(), to) };
                     }
                 };
                 if rayon::current_num_threads() == 1 {
@@ -127,15 +130,15 @@ impl<'a> Source<'a> {
                 }
                 Self::Paired { pairs, lines }
             }
-            _ => Self::Copied { x, channels, format, tiles },
+            _ => Self::Copied { x, channels, format },
         }
     }
 
     /// Points `to` at the lines of a group of sixteen channels of `sources`; `packed` takes what has to be copied.
     fn lines(&self, group: usize, sources: &[i32], packed: &Lines, to: &mut [*const u8]) {
         static NOTHING: [f32; WIDE] = [0.0; WIDE];
-        match *self {
-            Self::InPlace { x, channels } => {
+        match self {
+            &Self::InPlace { ref x, channels } => {
                 for (to, &source) in to.iter_mut().zip(sources) {
                     *to = match usize::try_from(source) {
                         Ok(source) => x[source * channels + group * WIDE..][..WIDE].as_ptr().cast(),
@@ -143,7 +146,7 @@ impl<'a> Source<'a> {
                     };
                 }
             }
-            Self::Paired { pairs, ref lines } => {
+            &Self::Paired { pairs, ref lines } => {
                 for (to, pair) in to.iter_mut().zip(sources.chunks_exact(2)) {
                     *to = match usize::try_from(pair[0]) {
                         Ok(source) => lines.at((group * pairs + source / 2) * LINE),
@@ -151,8 +154,8 @@ impl<'a> Source<'a> {
                     };
                 }
             }
-            Self::Copied { x, channels, format, tiles } => {
-                pack_group(x, channels, group, sources, format, tiles, packed);
+            &Self::Copied { ref x, channels, format } => {
+                pack_group(x, channels, group, sources, format, packed);
                 for (k, to) in to.iter_mut().enumerate() {
                     *to = packed.at(k * LINE);
                 }
@@ -162,7 +165,7 @@ impl<'a> Source<'a> {
 }
 
 /// Rows of `dy` as panels whose k runs over rows.
-fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles) -> Lines {
+fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format) -> Lines {
     let lane = format.lane();
     let blocks = rows.div_ceil(lane);
     let lines = Lines::new(n.div_ceil(PANEL) * blocks * PANEL_BLOCK);
@@ -170,8 +173,12 @@ fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles
     each_task(parts.collect(), |(panel, first)| {
         let base = lines.at((panel * blocks + first / lane) * PANEL_BLOCK);
         // The last block is filled up with nothing.
-        let whole = (rows - first).div_ceil(lane) * lane;
-        pack_panel(dy, first, whole.min(PACKED_ROWS), n, panel, format, tiles, base);
+        let count = ((rows - first).div_ceil(lane) * lane).min(PACKED_ROWS);
+        pack_panel(dy, first, count, n, panel, format, base);
+        if format == Format::Rounded {
+            // SAFETY: just written, by this task.
+            round_in_place(unsafe { std::slice::from_raw_parts_mut(base.cast(), count * PANEL) });
+        }
     });
     lines
 }
@@ -184,7 +191,6 @@ fn pack_panel(
     n: usize,
     panel: usize,
     format: Format,
-    tiles: &Tiles,
     base: *mut u8,
 ) {
     let step = format.lane() / 16;
@@ -209,10 +215,10 @@ fn pack_panel(
         unsafe {
             let to = base.add(k * 2 * LINE);
             match format {
-                Format::F32 => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
+                Format::F32 | Format::Rounded => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
                 Format::Bf16 => {
-                    (tiles.interleave)(pair[0], pair[1], to);
-                    (tiles.interleave)(pair[0].add(16), pair[1].add(16), to.add(LINE));
+                    interleave(pair[0], pair[1], to);
+                    interleave(pair[0].add(16), pair[1].add(16), to.add(LINE));
                 }
             }
         }
@@ -226,7 +232,6 @@ fn pack_group(
     group: usize,
     sources: &[i32],
     format: Format,
-    tiles: &Tiles,
     packed: &Lines,
 ) {
     let first = group * WIDE;
@@ -247,7 +252,7 @@ fn pack_group(
         }
     };
     match format {
-        Format::F32 => {
+        Format::F32 | Format::Rounded => {
             for (k, &source) in sources.iter().enumerate() {
                 let from = row(0, source);
                 unsafe { packed.at(k * LINE).copy_from_nonoverlapping(from.cast(), LINE) };
@@ -256,7 +261,7 @@ fn pack_group(
         Format::Bf16 => {
             for (k, pair) in sources.chunks_exact(2).enumerate() {
                 let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
-                unsafe { (tiles.interleave)(even, odd, packed.at(k * LINE)) };
+                unsafe { interleave(even, odd, packed.at(k * LINE)) };
             }
         }
     }

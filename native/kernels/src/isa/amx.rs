@@ -14,7 +14,6 @@ pub(super) fn tiles() -> Tiles {
         tile: Tile::Packed(tile),
         wide,
         convert: avx512::convert_bf16,
-        interleave: avx512::interleave_bf16,
     }
 }
 

@@ -1,23 +1,12 @@
 //! AVX2 and FMA tiles.
 
-use super::{Format, PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, portable};
+use super::{PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
 
 const ROWS: usize = 6;
 
-pub(super) fn tiles(format: Format) -> Tiles {
-    match format {
-        Format::F32 => Tiles {
-            rows: ROWS,
-            tile: Tile::Gathered(tile_f32),
-            wide: wide_f32,
-            convert: portable::convert_f32,
-            interleave,
-        },
-        Format::Bf16 => {
-            Tiles { rows: ROWS, tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16, interleave }
-        }
-    }
+pub(super) fn tiles() -> Tiles {
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -86,32 +75,4 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
             }
         }
     }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_bf16(
-    taps: usize,
-    lines: usize,
-    rows: *const *const u8,
-    b: *const u8,
-    bias: *const f32,
-    c: *mut f32,
-    stride: usize,
-) {
-    unsafe { portable::rows_bf16::<ROWS>(taps, lines, rows, b, bias, c, stride) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn wide_bf16(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    unsafe { portable::wide_bf16(blocks, lines, b, c) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    unsafe { portable::convert_bf16(lines, from, to, stride) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
-    unsafe { portable::interleave(even, odd, to) }
 }

@@ -1,38 +1,17 @@
 //! AVX-512 tiles: f32, and bf16 with the dot-product instruction where the CPU has it.
 
-use super::{Format, PANEL, Tile, Tiles, WIDE, portable};
+use super::{PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
 use std::mem::transmute;
 
 const ROWS: usize = 12;
 
-pub(super) fn tiles(format: Format) -> Tiles {
-    match format {
-        Format::F32 => Tiles {
-            rows: ROWS,
-            tile: Tile::Gathered(tile_f32),
-            wide: wide_f32,
-            convert: portable::convert_f32,
-            interleave,
-        },
-        Format::Bf16 => Tiles {
-            rows: ROWS,
-            tile: Tile::Gathered(tile_widened),
-            wide: wide_widened,
-            convert: convert_rounding,
-            interleave,
-        },
-    }
+pub(super) fn tiles() -> Tiles {
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
 }
 
 pub(super) fn bf16_tiles() -> Tiles {
-    Tiles {
-        rows: ROWS,
-        tile: Tile::Gathered(tile_bf16),
-        wide: wide_bf16,
-        convert: convert_bf16,
-        interleave: interleave_bf16,
-    }
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16 }
 }
 
 /// One step of k (f32) or a pair of k (bf16): a broadcast value times 32 columns.
@@ -129,34 +108,6 @@ macro_rules! tile {
 
 tile!(tile_f32, wide_f32, F32, "avx512f,avx512bw,avx512vl,avx512dq");
 tile!(tile_bf16, wide_bf16, Bf16Dot, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn tile_widened(
-    taps: usize,
-    lines: usize,
-    rows: *const *const u8,
-    b: *const u8,
-    bias: *const f32,
-    c: *mut f32,
-    stride: usize,
-) {
-    unsafe { portable::rows_bf16::<ROWS>(taps, lines, rows, b, bias, c, stride) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn wide_widened(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    unsafe { portable::wide_bf16(blocks, lines, b, c) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    unsafe { portable::convert_bf16(lines, from, to, stride) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
-    unsafe { portable::interleave(even, odd, to) }
-}
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
