@@ -6,6 +6,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply3;
 use crate::isa::{Format, LINE, PANEL, Tile, Tiles, WIDE, isa, tiles};
 use crate::product::{Lines, MOST_ROWS};
 use crate::simd::{exp, vectorised};
@@ -112,7 +113,7 @@ pub fn attention(
     // The op takes three arguments; an absent one is stood in for by qkv and not read.
     let context_kv = context_kv.map_or_else(|| Ok(qkv.clone()), Tensor::contiguous)?;
     let bias = bias.map_or_else(|| Ok(qkv.clone()), Tensor::contiguous)?;
-    qkv.apply_op3(&context_kv, &bias, op)
+    apply3(&qkv, &context_kv, &bias, op)
 }
 
 struct Attention {

@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply3;
 use crate::minimal::{self, convolve, suited};
 use crate::operands::path;
 use crate::product::{column_sums, product};
@@ -138,9 +139,9 @@ fn apply(
         Some(bias) if bias.elem_count() != outputs => {
             bail!("a bias of {} does not fit {outputs} outputs", bias.elem_count())
         }
-        Some(bias) => x.apply_op3(weight.tensor(), bias, op),
+        Some(bias) => apply3(&x, weight.tensor(), bias, op),
         // The op takes three arguments; without a bias the weight stands in its place and is not read.
-        None => x.apply_op3(weight.tensor(), weight.tensor(), op),
+        None => apply3(&x, weight.tensor(), weight.tensor(), op),
     }
 }
 

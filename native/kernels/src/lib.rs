@@ -18,6 +18,7 @@ mod cublas;
 mod device;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod graph;
 mod grid;
 mod isa;
 mod join;
