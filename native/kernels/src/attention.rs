@@ -203,15 +203,15 @@ impl Matrix {
                 for (i, source) in sources[..tile_rows].iter_mut().enumerate() {
                     // Rows beyond the last stand for the first.
                     let row = if i < present { first + i } else { first };
-                    *source = a[row * a_row..][..padded(k)].as_ptr().cast();
+                    *source = a[row * a_row..][..k].as_ptr().cast();
                 }
                 let to = &mut c[first * c_row + panel * PANEL..];
-                let (sources, blocks, nothing) = (sources.as_ptr(), k.div_ceil(16), std::ptr::null());
+                let (sources, nothing) = (sources.as_ptr(), std::ptr::null());
                 if present == tile_rows && columns == PANEL {
                     let to = to[..(tile_rows - 1) * c_row + PANEL].as_mut_ptr();
-                    unsafe { tile(1, blocks, sources, b, nothing, to, c_row) };
+                    unsafe { tile(1, k, sources, b, nothing, to, c_row) };
                 } else {
-                    unsafe { tile(1, blocks, sources, b, nothing, part.as_mut_ptr(), PANEL) };
+                    unsafe { tile(1, k, sources, b, nothing, part.as_mut_ptr(), PANEL) };
                     for (i, part) in part.chunks_exact(PANEL).take(present).enumerate() {
                         to[i * c_row..][..columns].copy_from_slice(&part[..columns]);
                     }
@@ -287,29 +287,24 @@ vectorised! {
 vectorised! {
     /// Exponentials of scores, and what makes their sum 1.
     fn exponentials(scores: &mut [f32], keys: usize) -> f32 {
-        let (live, rest) = scores.split_at_mut(keys);
-        // In lanes, so that the loops become vector code.
-        let (whole, odd) = live.as_chunks_mut::<16>();
+        // In lanes, so that the loops become vector code; beyond the keys are powers of zero.
+        scores[keys..].fill(f32::NEG_INFINITY);
+        let chunks = scores.as_chunks_mut::<16>().0;
         let mut most = [f32::NEG_INFINITY; 16];
-        for chunk in whole.iter() {
+        for chunk in chunks.iter() {
             for (most, score) in most.iter_mut().zip(chunk) {
                 *most = if *score > *most { *score } else { *most };
             }
         }
-        let most = most.iter().chain(odd.iter()).fold(f32::NEG_INFINITY, |most, v| if *v > most { *v } else { most });
+        let most = most.iter().fold(f32::NEG_INFINITY, |most, v| if *v > most { *v } else { most });
         let mut sums = [0f32; 16];
         let power = |score: f32| if score == f32::NEG_INFINITY { 0.0 } else { exp(score - most) };
-        for chunk in whole {
+        for chunk in chunks {
             for (score, sum) in chunk.iter_mut().zip(&mut sums) {
                 *score = power(*score);
                 *sum += *score;
             }
         }
-        for (score, sum) in odd.iter_mut().zip(&mut sums) {
-            *score = power(*score);
-            *sum += *score;
-        }
-        rest.fill(0.0);
         1.0 / sums.iter().sum::<f32>()
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
-use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tile, tiles};
+use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
 use crate::operands::{round, round_in_place};
 use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, turn, with_scratch};
 use crate::simd::vectorised;
@@ -38,8 +38,8 @@ pub(crate) fn suited(taps: &Taps, outputs: usize, format: Format) -> Option<Spac
     }
 }
 
-/// The kernels of the 16 products, packed as those of [`SUMS`] taps with k rounded up to whole lines, of a weight
-/// (out, in, 3, 3): from in (k) to out (n) channels, or `transposed`.
+/// The kernels of the 16 products, packed as those of [`SUMS`] taps, of a weight (out, in, 3, 3): from in (k) to out (n)
+/// channels, or `transposed`.
 pub(crate) fn pack(
     isa: Isa,
     format: Format,
@@ -53,13 +53,11 @@ pub(crate) fn pack(
         true => Strides { tap: 1, k: inputs * 9, n: 9 },
         false => Strides { tap: 1, k: 9, n: inputs * 9 },
     };
-    let lane = format.lane();
-    let lines = k.div_ceil(lane);
-    Panels::filled(isa, format, SUMS * lines * lane, n, |panel, half, columns, to| {
+    Panels::filled(isa, format, SUMS * k, n, |panel, half, columns, to| {
         let first = (panel * PANEL + half * HALF) * at.n;
-        for row in 0..lines * lane {
+        for row in 0..k {
             let mut taps = [[0f32; HALF]; 9];
-            if row < k && columns > 0 {
+            if columns > 0 {
                 turn(&weight[first + row * at.k..], &at, columns, &mut taps, 1, 9);
             }
             if transposed {
@@ -69,8 +67,8 @@ pub(crate) fn pack(
                 round_in_place(taps.as_flattened_mut());
             }
             // SAFETY: the half of a panel is this task's.
-            let to = unsafe { to.add(row / lane * PANEL_BLOCK + row % lane * 2 * LINE) };
-            spread_kernels(&taps, to, lines * PANEL_BLOCK);
+            let to = unsafe { to.add(row * 2 * LINE) };
+            spread_kernels(&taps, to, k * 2 * LINE);
         }
     })
 }
@@ -254,8 +252,7 @@ fn patches_of(space: &Space) -> usize {
     space.height.div_ceil(2) * space.width.div_ceil(2) * space.images
 }
 
-/// Writes the sums of `count` patches from `first` on as rows from `row` on of 16 arrays of `held` rows of `padded`
-/// channels.
+/// Writes the sums of `count` patches from `first` on as rows from `row` on of 16 arrays of `held` rows.
 fn spread(
     x: &[f32],
     format: Format,
@@ -265,15 +262,13 @@ fn spread(
     to: &Rows,
     row: usize,
     held: usize,
-    padded: usize,
 ) {
 
     let &Space { height, width, images, .. } = space;
     let channels = x.len() / (height * width * images).max(1);
     let nothing = [0f32; CHUNK];
     let mut rounded = [[0f32; CHUNK]; SUMS];
-    // Rows of whole lines have no gaps between them.
-    runs(space, first, count, if channels == padded { usize::MAX } else { 1 }, |done, run| {
+    runs(space, first, count, usize::MAX, |done, run| {
         let len = run.count * channels;
         for from in (0..len).step_by(CHUNK) {
             let len = (len - from).min(CHUNK);
@@ -285,13 +280,7 @@ fn spread(
                 &x[((y * width + x_) * images + run.image) * channels + from..][..len]
             };
             let patch = taken(std::array::from_fn(pixel), format, &mut rounded);
-            spread_patch(&patch, to, (row + done) * padded + from, held * padded);
-        }
-        if channels < padded {
-            for sum in 0..SUMS {
-                // SAFETY: the caller alone writes these rows.
-                unsafe { to.slice((sum * held + row + done) * padded + channels, padded - channels) }.fill(0.0);
-            }
+            spread_patch(&patch, to, (row + done) * channels + from, held * channels);
         }
     });
 }
@@ -308,14 +297,13 @@ struct Run {
 /// The convolution of `x` with kernels of [`pack`].
 pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let &Space { height, width, images, .. } = space;
-    let (n, padded) = (panels.n, panels.k / SUMS);
-    let lines = padded / panels.format.lane();
+    let (n, channels) = (panels.n, panels.k / SUMS);
     let tiles = tiles(panels.isa, Format::F32);
     let Tile::Gathered(tile) = tiles.tile else { unreachable!("f32 is read where it lies") };
     let patches = patches_of(space);
     let mut out = uninitialised(height * width * images * n);
     let rows = Rows::new(&mut out);
-    let fit = (BLOCK_BYTES / (SUMS * padded * size_of::<f32>())).min(MOST_PATCHES);
+    let fit = (BLOCK_BYTES / (SUMS * channels.max(1) * size_of::<f32>())).min(MOST_PATCHES);
     let threads = rayon::current_num_threads();
     let fair = patches.div_ceil(threads * if threads > 1 { 4 } else { 1 });
     let block = (fit.min(fair) / tiles.rows).max(1) * tiles.rows;
@@ -323,26 +311,26 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
         let first = i * block;
         let count = (patches - first).min(block);
         let held = count.next_multiple_of(tiles.rows);
-        let values = SUMS * held * (padded + PANEL);
+        let values = SUMS * held * (channels + PANEL);
         with_scratch(values * size_of::<f32>(), |scratch| {
             // SAFETY: the scratch is this task's, and as large as asked for.
             let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.at(0).cast::<f32>(), values) };
-            let (sums, products) = scratch.split_at_mut(SUMS * held * padded);
-            spread(x, panels.format, space, first, count, &Rows::new(sums), 0, held, padded);
+            let (sums, products) = scratch.split_at_mut(SUMS * held * channels);
+            spread(x, panels.format, space, first, count, &Rows::new(sums), 0, held);
             for panel in 0..n.div_ceil(PANEL) {
                 let columns = (n - panel * PANEL).min(PANEL);
                 let bias = bias.map(|bias| &bias[panel * PANEL..][..columns]);
                 for sum in 0..SUMS {
-                    let kernel = unsafe { panels.at(panel).add(sum * lines * PANEL_BLOCK) };
+                    let kernel = unsafe { panels.at(panel).add(sum * channels * 2 * LINE) };
                     for row in (0..held).step_by(tiles.rows) {
                         let mut sources = [std::ptr::null::<u8>(); MOST_ROWS];
                         for (i, source) in sources[..tiles.rows].iter_mut().enumerate() {
                             // Rows beyond the last stand for the first.
                             let row = if row + i < count { row + i } else { 0 };
-                            *source = sums[(sum * held + row) * padded..].as_ptr().cast();
+                            *source = sums[(sum * held + row) * channels..].as_ptr().cast();
                         }
                         let to = products[(sum * held + row) * PANEL..][..tiles.rows * PANEL].as_mut_ptr();
-                        unsafe { tile(1, lines, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
+                        unsafe { tile(1, channels, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
                     }
                 }
                 let mut pixels = [[0f32; CHUNK]; 4];
@@ -385,14 +373,13 @@ pub(crate) fn weight_gradient(
     n: usize,
 ) -> Vec<f32> {
     let &Space { height, width, images, .. } = space;
-    let padded = channels.next_multiple_of(Format::F32.lane());
     let patches = patches_of(space);
     if patches == 0 {
         return vec![0f32; 9 * channels * n];
     }
-    let fit = GRADIENT_BYTES / (SUMS * (padded + n) * size_of::<f32>());
+    let fit = GRADIENT_BYTES / (SUMS * (channels + n) * size_of::<f32>());
     let part = (fit / SUMMED_ROWS).max(4) * SUMMED_ROWS;
-    let mut sums = uninitialised(SUMS * part.min(patches) * padded);
+    let mut sums = uninitialised(SUMS * part.min(patches) * channels);
     let mut products = uninitialised(SUMS * part.min(patches) * n);
     let nothing = [0f32; CHUNK];
     // Of each sum, [channel][n]
@@ -403,7 +390,7 @@ pub(crate) fn weight_gradient(
         each_task((0..held).step_by(TASK_PATCHES).collect(), |row| {
             let count = (held - row).min(TASK_PATCHES);
             let mut rounded = [[0f32; CHUNK]; 4];
-            spread(x, format, space, first + row, count, &to_sums, row, held, padded);
+            spread(x, format, space, first + row, count, &to_sums, row, held);
             runs(space, first + row, count, usize::MAX, |done, run| {
                 let len = run.count * n;
                 for from in (0..len).step_by(CHUNK) {
@@ -422,9 +409,9 @@ pub(crate) fn weight_gradient(
             });
         });
         let of_sum = |(sum, kernel): (usize, &mut Vec<f32>)| {
-            let (x, dy) = (&sums[sum * held * padded..][..held * padded], &products[sum * held * n..][..held * n]);
+            let (x, dy) = (&sums[sum * held * channels..][..held * channels], &products[sum * held * n..][..held * n]);
             let taps = Taps::Dense { rows: held };
-            let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, padded, n);
+            let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, channels, n);
             match first {
                 0 => *kernel = more,
                 _ => kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more),

@@ -178,14 +178,16 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     };
     let lane = panels.format.lane();
     match tiles.tile {
-        // Whole lines: every row is read where it lies, for all taps.
-        Tile::Gathered(tile) if channels.is_multiple_of(lane) && panels.format != Format::Rounded => {
-            let lines = channels / lane;
-            let nothing = vec![0u8; lines * LINE];
+        // Every row is read where it lies, for all taps.
+        Tile::Gathered(tile)
+            if panels.format == Format::F32 || (panels.format == Format::Bf16 && channels.is_multiple_of(lane)) =>
+        {
+            let bytes = channels * LINE / lane;
+            let nothing = vec![0u8; bytes];
             with_rows(x, channels, panels.format, &tiles, |base| {
                 split(&mut out, &|first, out| {
-                    let sources = pointers(taps, first, out.len() / n, tiles.rows, lines * LINE, base, &nothing);
-                    multiply_gathered(tile, tiles.rows, taps.count(), lines, &sources, panels, bias, out);
+                    let sources = pointers(taps, first, out.len() / n, tiles.rows, bytes, base, &nothing);
+                    multiply_gathered(tile, tiles.rows, taps.count(), bytes / STEP, &sources, panels, bias, out);
                 });
             });
         }
@@ -196,7 +198,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
                 pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
                 let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
                 let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
-                multiply_gathered(tile, tiles.rows, 1, panels.blocks, &sources, panels, bias, out);
+                multiply_gathered(tile, tiles.rows, 1, panels.blocks * LINE / STEP, &sources, panels, bias, out);
             });
         }),
         Tile::Packed(tile) => split(&mut out, &|first, out| {
@@ -216,7 +218,10 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     out
 }
 
-/// Runs `work` on the rows of `x` in whole lines: as they are, or rounded to bf16 once for all taps.
+/// Bytes of a step of k: a number in f32, a pair in bf16.
+const STEP: usize = 4;
+
+/// Runs `work` on the rows of `x`: as they are, or rounded to bf16 once for all taps.
 fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
     match format {
         Format::F32 | Format::Rounded => work(Base(x.as_ptr().cast())),
@@ -275,7 +280,7 @@ fn multiply_gathered(
     tile: GatheredTile,
     tile_rows: usize,
     taps: usize,
-    lines: usize,
+    steps: usize,
     sources: &[*const u8],
     panels: &Panels,
     bias: Option<&[f32]>,
@@ -294,9 +299,9 @@ fn multiply_gathered(
             if present == tile_rows && columns == PANEL {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                 let to = &mut out[at..at + (tile_rows - 1) * n + PANEL];
-                unsafe { tile(taps, lines, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
+                unsafe { tile(taps, steps, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
             } else {
-                unsafe { tile(taps, lines, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
+                unsafe { tile(taps, steps, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
                 store_sums(&sums, present, columns, bias, &mut out[at..], n);
             }
         }

@@ -98,20 +98,25 @@ pub(crate) fn weight_gradient(
 
 /// Where the lines of sixteen channels of a row, or of a pair of rows in bf16, come from.
 enum Source<'a> {
-    /// Rows of whole lines in f32, read where they lie.
-    InPlace { x: Cow<'a, [f32]>, channels: usize },
+    /// Rows in f32, read where they lie, with what follows them: sums of channels that are none are left where they are.
+    /// `end` holds the last numbers again, and a line of nothing.
+    InPlace { x: Cow<'a, [f32]>, channels: usize, end: Vec<f32> },
     /// Pairs of rows in bf16, made once for all taps: [group][pair].
     Paired { pairs: usize, lines: Lines },
-    /// Copied for each tap.
-    Copied { x: Cow<'a, [f32]>, channels: usize, format: Format },
+    /// Pairs of rows in bf16, made for each tap.
+    Copied { x: &'a [f32], channels: usize },
 }
 
 impl<'a> Source<'a> {
     fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format) -> Self {
         let whole = channels.is_multiple_of(WIDE);
-        let x = if format == Format::Rounded { Cow::Owned(rounded(x)) } else { Cow::Borrowed(x) };
         match (format, taps) {
-            (Format::F32 | Format::Rounded, _) if whole => Self::InPlace { x, channels },
+            (Format::F32 | Format::Rounded, _) => {
+                let x = if format == Format::Rounded { Cow::Owned(rounded(x)) } else { Cow::Borrowed(x) };
+                let last = &x[x.len().saturating_sub(WIDE)..];
+                let end = last.iter().copied().chain([0.0; WIDE]).collect();
+                Self::InPlace { x, channels, end }
+            }
             // With an even number of images, both rows of a pair move to the same pair of another pixel.
             (Format::Bf16, Taps::Space(space)) if whole && space.images.is_multiple_of(2) => {
                 let (groups, pairs) = (channels / WIDE, x.len() / channels / 2);
@@ -130,7 +135,7 @@ impl<'a> Source<'a> {
                 }
                 Self::Paired { pairs, lines }
             }
-            _ => Self::Copied { x, channels, format },
+            _ => Self::Copied { x, channels },
         }
     }
 
@@ -138,10 +143,14 @@ impl<'a> Source<'a> {
     fn lines(&self, group: usize, sources: &[i32], packed: &Lines, to: &mut [*const u8]) {
         static NOTHING: [f32; WIDE] = [0.0; WIDE];
         match self {
-            &Self::InPlace { ref x, channels } => {
+            &Self::InPlace { ref x, channels, ref end } => {
+                let line = |at: usize| match x.get(at..at + WIDE) {
+                    Some(line) => line,
+                    None => &end[at + end.len() - WIDE - x.len()..][..WIDE],
+                };
                 for (to, &source) in to.iter_mut().zip(sources) {
                     *to = match usize::try_from(source) {
-                        Ok(source) => x[source * channels + group * WIDE..][..WIDE].as_ptr().cast(),
+                        Ok(source) => line(source * channels + group * WIDE).as_ptr().cast(),
                         Err(_) => NOTHING.as_ptr().cast(),
                     };
                 }
@@ -154,8 +163,8 @@ impl<'a> Source<'a> {
                     };
                 }
             }
-            &Self::Copied { ref x, channels, format } => {
-                pack_group(x, channels, group, sources, format, packed);
+            &Self::Copied { x, channels } => {
+                pack_group(x, channels, group, sources, packed);
                 for (k, to) in to.iter_mut().enumerate() {
                     *to = packed.at(k * LINE);
                 }
@@ -225,13 +234,12 @@ fn pack_panel(
     }
 }
 
-/// Sixteen channels of gathered rows, one line for each row (f32) or pair of rows (bf16).
+/// Sixteen channels of gathered rows in bf16, one line for each pair of rows.
 fn pack_group(
     x: &[f32],
     channels: usize,
     group: usize,
     sources: &[i32],
-    format: Format,
     packed: &Lines,
 ) {
     let first = group * WIDE;
@@ -251,18 +259,8 @@ fn pack_group(
             }
         }
     };
-    match format {
-        Format::F32 | Format::Rounded => {
-            for (k, &source) in sources.iter().enumerate() {
-                let from = row(0, source);
-                unsafe { packed.at(k * LINE).copy_from_nonoverlapping(from.cast(), LINE) };
-            }
-        }
-        Format::Bf16 => {
-            for (k, pair) in sources.chunks_exact(2).enumerate() {
-                let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
-                unsafe { interleave(even, odd, packed.at(k * LINE)) };
-            }
-        }
+    for (k, pair) in sources.chunks_exact(2).enumerate() {
+        let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
+        unsafe { interleave(even, odd, packed.at(k * LINE)) };
     }
 }

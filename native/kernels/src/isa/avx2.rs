@@ -1,6 +1,6 @@
 //! AVX2 and FMA tiles.
 
-use super::{PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, portable};
+use super::{PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
 
 const ROWS: usize = 6;
@@ -12,7 +12,7 @@ pub(super) fn tiles() -> Tiles {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile_f32(
     taps: usize,
-    lines: usize,
+    steps: usize,
     rows: *const *const u8,
     b: *const u8,
     bias: *const f32,
@@ -24,15 +24,13 @@ unsafe fn tile_f32(
         for tap in 0..taps {
             unsafe {
                 let rows: [*const f32; ROWS] = *rows.add(tap * ROWS).cast();
-                for line in 0..lines {
-                    let b = b.add((tap * lines + line) * PANEL_BLOCK).cast::<f32>().add(half * 16);
-                    for k in 0..16 {
-                        let (b0, b1) = (_mm256_loadu_ps(b.add(k * PANEL)), _mm256_loadu_ps(b.add(k * PANEL + 8)));
-                        for (sum, row) in sums.iter_mut().zip(rows) {
-                            let x = _mm256_broadcast_ss(&*row.add(line * 16 + k));
-                            sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
-                            sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
-                        }
+                let b = b.cast::<f32>().add(tap * steps * PANEL + half * 16);
+                for step in 0..steps {
+                    let (b0, b1) = (_mm256_loadu_ps(b.add(step * PANEL)), _mm256_loadu_ps(b.add(step * PANEL + 8)));
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        let x = _mm256_broadcast_ss(&*row.add(step));
+                        sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
+                        sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
                     }
                 }
             }

@@ -48,7 +48,7 @@ macro_rules! tile {
         #[target_feature(enable = $features)]
         unsafe fn $tile(
             taps: usize,
-            lines: usize,
+            steps: usize,
             rows: *const *const u8,
             b: *const u8,
             bias: *const f32,
@@ -60,15 +60,23 @@ macro_rules! tile {
                 let mut b = b.cast::<__m512i>();
                 for tap in 0..taps {
                     let rows: [*const u32; ROWS] = *rows.add(tap * ROWS).cast();
-                    for line in 0..lines {
-                        for k in 0..16 {
-                            let columns = [_mm512_loadu_si512(b.add(2 * k)), _mm512_loadu_si512(b.add(2 * k + 1))];
+                    let mut step = 0;
+                    while step + 4 <= steps {
+                        for step in step..step + 4 {
+                            let columns = [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
                             for (sum, row) in sums.iter_mut().zip(rows) {
-                                <$step>::add(sum, row.add(line * 16 + k).read_unaligned(), columns);
+                                <$step>::add(sum, row.add(step).read_unaligned(), columns);
                             }
                         }
-                        b = b.add(2 * 16);
+                        step += 4;
                     }
+                    for step in step..steps {
+                        let columns = [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
+                        for (sum, row) in sums.iter_mut().zip(rows) {
+                            <$step>::add(sum, row.add(step).read_unaligned(), columns);
+                        }
+                    }
+                    b = b.add(2 * steps);
                 }
                 for (r, sum) in sums.iter_mut().enumerate() {
                     if !bias.is_null() {

@@ -1,6 +1,6 @@
 //! Plain Rust tiles: the reference that the others are tested against.
 
-use super::{LINE, PANEL, PANEL_BLOCK, Tile, Tiles, WIDE};
+use super::{LINE, PANEL, Tile, Tiles, WIDE};
 use crate::operands::round;
 
 const ROWS: usize = 4;
@@ -11,7 +11,7 @@ pub(super) fn tiles() -> Tiles {
 
 unsafe fn tile_f32(
     taps: usize,
-    lines: usize,
+    steps: usize,
     rows: *const *const u8,
     b: *const u8,
     bias: *const f32,
@@ -21,15 +21,12 @@ unsafe fn tile_f32(
     let mut sums = [[0f32; PANEL]; ROWS];
     for tap in 0..taps {
         let rows: [*const f32; ROWS] = unsafe { *rows.add(tap * ROWS).cast() };
-        for line in 0..lines {
-            let b = unsafe { b.add((tap * lines + line) * PANEL_BLOCK).cast::<f32>() };
-            for k in 0..16 {
-                let columns: &[f32; PANEL] = unsafe { &*b.add(k * PANEL).cast() };
-                for (sum, row) in sums.iter_mut().zip(rows) {
-                    let x = unsafe { *row.add(line * 16 + k) };
-                    for (s, w) in sum.iter_mut().zip(columns) {
-                        *s += x * w;
-                    }
+        for step in 0..steps {
+            let columns: &[f32; PANEL] = unsafe { &*b.cast::<f32>().add((tap * steps + step) * PANEL).cast() };
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                let x = unsafe { *row.add(step) };
+                for (s, w) in sum.iter_mut().zip(columns) {
+                    *s += x * w;
                 }
             }
         }
