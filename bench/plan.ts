@@ -8,7 +8,7 @@ import type { Device } from "../ffi/network.ts";
 import { type Case, type Dtype, type Job, LAYER_KINDS, layerCase, LEVELS, type Pass, unetCase } from "./cases.ts";
 
 /** What is not a row of a layer or network. */
-export type Extra = "memory" | "start-up" | "roofline" | "scaling" | "video";
+export type Extra = "memory" | "start-up" | "roofline" | "scaling" | "tails" | "video";
 
 /** What to do. */
 export interface Plan {
@@ -34,7 +34,7 @@ export interface PlanOptions {
   readonly device?: Device | undefined;
 }
 
-const EXTRAS: readonly Extra[] = ["memory", "start-up", "roofline", "scaling", "video"];
+const EXTRAS: readonly Extra[] = ["memory", "start-up", "roofline", "scaling", "tails", "video"];
 /** Those that are measured on a GPU. */
 const OF_GPUS: readonly Extra[] = ["roofline", "video"];
 

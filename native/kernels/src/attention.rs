@@ -251,7 +251,8 @@ impl Matrix {
 }
 
 vectorised! {
-    /// `c[m][n] (+)= sum over k of a[m * a_row + k * a_column] * b[k][n]`; n is a multiple of 16.
+    /// `c[m][n] (+)= sum over k of a[m * a_row + k * a_column] * b[k][n]`; n is a multiple of 16, and so many rows of `a` are
+    /// there that m may be rounded up to a multiple of 4.
     fn multiply(
         m: usize, k: usize, n: usize, a: &[f32], a_row: usize, a_column: usize, b: &[f32], b_row: usize, c: &mut [f32],
         c_row: usize, add: bool,
@@ -264,7 +265,8 @@ vectorised! {
                 let mut sums = [[0f32; 16]; 4];
                 for i in 0..k {
                     let b: &[f32; 16] = b[i * b_row + column..i * b_row + column + 16].try_into().expect("sixteen");
-                    for (r, sum) in sums.iter_mut().enumerate().take(rows) {
+                    // All four, so that sums stay in registers.
+                    for (r, sum) in sums.iter_mut().enumerate() {
                         let x = a[(row + r) * a_row + i * a_column];
                         for (s, b) in sum.iter_mut().zip(b) {
                             *s += x * b;
