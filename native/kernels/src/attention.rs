@@ -19,7 +19,7 @@ use std::borrow::Cow;
 /// Queries whose scores exist at a time: whole tiles of rows on every path.
 const TILE: usize = 48;
 /// Fewer tokens than this fill no tiles.
-const TILED: usize = 64;
+const TILED: usize = 32;
 
 /// Which rows of the activations form a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +169,10 @@ impl Matrix {
         &mut self.values[row * self.width..(row + 1) * self.width]
     }
 
+    fn set_column(&mut self, column: usize, values: &[f32]) {
+        self.values[column..].iter_mut().step_by(self.width).zip(values).for_each(|(to, value)| *to = *value);
+    }
+
     /// Copies `rows` rows to the panels.
     fn pack(&mut self, rows: usize) {
         let Some((lines, held)) = &self.panels else { return };
@@ -257,33 +261,56 @@ vectorised! {
         m: usize, k: usize, n: usize, a: &[f32], a_row: usize, a_column: usize, b: &[f32], b_row: usize, c: &mut [f32],
         c_row: usize, add: bool,
     ) {
-        let mut row = 0;
-        while row < m {
-            let rows = (m - row).min(4);
-            let mut column = 0;
-            while column < n {
-                let mut sums = [[0f32; 16]; 4];
-                for i in 0..k {
-                    let b: &[f32; 16] = b[i * b_row + column..i * b_row + column + 16].try_into().expect("sixteen");
-                    // All four, so that sums stay in registers.
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let x = a[(row + r) * a_row + i * a_column];
-                        for (s, b) in sum.iter_mut().zip(b) {
-                            *s += x * b;
-                        }
+        if m == 0 || k == 0 || n == 0 {
+            return;
+        }
+        // What the sums below read without looking.
+        assert!((m.next_multiple_of(4) - 1) * a_row + (k - 1) * a_column < a.len() && (k - 1) * b_row + n <= b.len());
+        for row in (0..m).step_by(8) {
+            let (a, c, rows) = (&a[row * a_row..], &mut c[row * c_row..], (m - row).min(8));
+            for column in (0..n).step_by(16) {
+                // SAFETY: looked at above; numbers of rows that are known keep the sums in registers.
+                let sums: &[[f32; 16]] = unsafe {
+                    let b = b.as_ptr().add(column);
+                    match rows > 4 {
+                        true => &sums_of_rows::<8>(k, a.as_ptr(), a_row, a_column, b, b_row),
+                        false => &sums_of_rows::<4>(k, a.as_ptr(), a_row, a_column, b, b_row),
                     }
-                }
+                };
                 for (r, sum) in sums.iter().enumerate().take(rows) {
-                    let to = &mut c[(row + r) * c_row + column..(row + r) * c_row + column + 16];
-                    for (to, sum) in to.iter_mut().zip(sum) {
+                    for (to, sum) in c[r * c_row + column..][..16].iter_mut().zip(sum) {
                         *to = if add { *to + sum } else { *sum };
                     }
                 }
-                column += 16;
             }
-            row += rows;
         }
     }
+}
+
+/// Sixteen columns of R rows of a product.
+///
+/// # Safety
+/// `a` has k columns of R rows, and `b` k rows of sixteen columns.
+#[inline(always)]
+unsafe fn sums_of_rows<const R: usize>(
+    k: usize,
+    a: *const f32,
+    a_row: usize,
+    a_column: usize,
+    b: *const f32,
+    b_row: usize,
+) -> [[f32; 16]; R] {
+    let mut sums = [[0f32; 16]; R];
+    for i in 0..k {
+        let b = unsafe { b.add(i * b_row).cast::<[f32; 16]>().read_unaligned() };
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let x = unsafe { *a.add(r * a_row + i * a_column) };
+            for (s, b) in sum.iter_mut().zip(&b) {
+                *s += x * b;
+            }
+        }
+    }
+    sums
 }
 
 vectorised! {
@@ -393,9 +420,7 @@ impl Attention {
             head.v.row_mut(self.context + t)[..size].copy_from_slice(&qkv[v..v + size]);
         }
         for key in 0..self.keys() {
-            for (c, value) in head.k.row(key)[..size].iter().enumerate() {
-                head.k_turned.values[c * head.k_turned.width + key] = *value;
-            }
+            head.k_turned.set_column(key, &head.k.row(key)[..size]);
         }
         head.k_turned.pack(size);
         head.v.pack(self.keys());
@@ -596,9 +621,7 @@ impl Backward {
             self.dout.row_mut(t)[..size].copy_from_slice(&dy[at..at + size]);
         }
         for key in 0..keys {
-            for (c, value) in head.v.row(key)[..size].iter().enumerate() {
-                self.v_turned.values[c * self.v_turned.width + key] = *value;
-            }
+            self.v_turned.set_column(key, &head.v.row(key)[..size]);
         }
         self.dout.pack(tokens);
         self.v_turned.pack(size);

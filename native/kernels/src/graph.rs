@@ -38,7 +38,12 @@ pub(crate) fn apply2<C: CustomOp2 + Send + Sync + 'static>(a: &Tensor, b: &Tenso
 }
 
 /// Applies an operation to `a`, `b` and `c`.
-pub(crate) fn apply3<C: CustomOp3 + Send + Sync + 'static>(a: &Tensor, b: &Tensor, c: &Tensor, op: C) -> Result<Tensor> {
+pub(crate) fn apply3<C: CustomOp3 + Send + Sync + 'static>(
+    a: &Tensor,
+    b: &Tensor,
+    c: &Tensor,
+    op: C,
+) -> Result<Tensor> {
     if !linked(&[a, b, c]) {
         return a.apply_op3(b, c, op);
     }

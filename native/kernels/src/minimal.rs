@@ -253,17 +253,7 @@ fn patches_of(space: &Space) -> usize {
 }
 
 /// Writes the sums of `count` patches from `first` on as rows from `row` on of 16 arrays of `held` rows.
-fn spread(
-    x: &[f32],
-    format: Format,
-    space: &Space,
-    first: usize,
-    count: usize,
-    to: &Rows,
-    row: usize,
-    held: usize,
-) {
-
+fn spread(x: &[f32], format: Format, space: &Space, first: usize, count: usize, to: &Rows, row: usize, held: usize) {
     let &Space { height, width, images, .. } = space;
     let channels = x.len() / (height * width * images).max(1);
     let nothing = [0f32; CHUNK];
@@ -489,7 +479,8 @@ mod tests {
                     let k = if transposed { outputs } else { inputs };
                     let x = values(height * width * images * k, 100 + case as u64);
                     let y = filtered((isa, format), &x, &weight, &space, (outputs, inputs), transposed);
-                    let taken = |values: &[f32]| if format == Format::Rounded { rounded(values) } else { values.to_vec() };
+                    let taken =
+                        |values: &[f32]| if format == Format::Rounded { rounded(values) } else { values.to_vec() };
                     let expected = expected(&taken(&x), &taken(&weight), &space, (outputs, inputs), transposed);
                     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
                     let error = square(&mut y.iter().zip(&expected).map(|(y, e)| f64::from(*y) - e));

@@ -68,8 +68,7 @@ impl Weight {
         let path = path(precision);
         let version = self.version.load(Ordering::Acquire);
         let mut packed = self.packed.lock().expect("packing does not panic");
-        let found =
-            packed.iter().position(|p| (p.path, p.transposed, p.filtering) == (path, transposed, filtering));
+        let found = packed.iter().position(|p| (p.path, p.transposed, p.filtering) == (path, transposed, filtering));
         if let Some(found) = found {
             // Versions count the changes of variables.
             if packed[found].version == version || !self.tensor.is_variable() {

@@ -3,8 +3,8 @@
 //! Sums run over the rows in one order, so that threads do not change a bit.
 
 use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, WIDE, interleave, tiles};
-use crate::product::{Lines, SUMMED_ROWS, with_scratch};
 use crate::operands::{round_in_place, rounded};
+use crate::product::{Lines, SUMMED_ROWS, with_scratch};
 use crate::storage::{each_task, uninitialised};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -19,7 +19,9 @@ const VISIT_BYTES: usize = 256 * 1024;
 fn visited(format: Format, n: usize) -> usize {
     match format {
         // Sums begin anew within a visit, so that they do not depend on its length.
-        Format::F32 | Format::Rounded => (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS,
+        Format::F32 | Format::Rounded => {
+            (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS
+        }
         Format::Bf16 => ROWS,
     }
 }
@@ -193,15 +195,7 @@ fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format) -> Lines {
 }
 
 /// `count` rows of one panel, from `first` on.
-fn pack_panel(
-    dy: &[f32],
-    first: usize,
-    count: usize,
-    n: usize,
-    panel: usize,
-    format: Format,
-    base: *mut u8,
-) {
+fn pack_panel(dy: &[f32], first: usize, count: usize, n: usize, panel: usize, format: Format, base: *mut u8) {
     let step = format.lane() / 16;
     let nothing = [0f32; PANEL];
     let columns = (n - panel * PANEL).min(PANEL);
@@ -235,13 +229,7 @@ fn pack_panel(
 }
 
 /// Sixteen channels of gathered rows in bf16, one line for each pair of rows.
-fn pack_group(
-    x: &[f32],
-    channels: usize,
-    group: usize,
-    sources: &[i32],
-    packed: &Lines,
-) {
+fn pack_group(x: &[f32], channels: usize, group: usize, sources: &[i32], packed: &Lines) {
     let first = group * WIDE;
     let present = (channels - first).min(WIDE);
     let nothing = [0f32; WIDE];

@@ -63,7 +63,8 @@ macro_rules! tile {
                     let mut step = 0;
                     while step + 4 <= steps {
                         for step in step..step + 4 {
-                            let columns = [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
+                            let columns =
+                                [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
                             for (sum, row) in sums.iter_mut().zip(rows) {
                                 <$step>::add(sum, row.add(step).read_unaligned(), columns);
                             }
