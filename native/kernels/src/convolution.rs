@@ -220,12 +220,19 @@ impl CustomOp3 for GatheredProduct {
                 let (isa, format) = (path.isa, path.format);
                 let made = self.again.as_ref().map(|again| again()).transpose()?;
                 let dw = with_values(made.as_ref().unwrap_or(x), |x| {
-                    Ok(path.gradient(x, dy, |x, dy| match suited(&self.taps, outputs, format) {
-                        Some(space) => minimal::weight_gradient(isa, format, x, dy, &space, inputs, outputs),
-                        None => weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs),
+                    Ok(path.gradient(x, dy, |x, dy| {
+                        let dw = match (suited(&self.taps, outputs, format), self.taps) {
+                            (Some(space), _) => minimal::weight_gradient(isa, format, x, dy, &space, inputs, outputs),
+                            // With its sides changed it comes in the weight's order.
+                            (None, taps @ Taps::Dense { .. }) => {
+                                return weight_gradient(isa, format, dy, x, &taps, outputs, inputs);
+                            }
+                            (None, taps) => weight_gradient(isa, format, x, dy, &taps, inputs, outputs),
+                        };
+                        to_weight_order(&dw, outputs, inputs, taps)
                     }))
                 })?;
-                kept_gradient(weight, tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)?
+                kept_gradient(weight, tensor(dw, weight.shape())?)?
             } else {
                 None
             };

@@ -152,13 +152,15 @@ impl Panels {
 /// Columns of half a panel: a line of f32.
 pub(crate) const HALF: usize = 16;
 
-/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`.
+/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`, for at least one column and one tap.
 #[inline(always)]
 pub(crate) fn turn(from: &[f32], at: &Strides, columns: usize, to: &mut [[f32; HALF]], apart: usize, taps: usize) {
+    assert!(columns <= HALF && (taps - 1) * apart < to.len());
+    assert!((columns - 1) * at.n + (taps - 1) * at.tap < from.len());
     for column in 0..columns {
-        let from = &from[column * at.n..];
-        for (tap, to) in to.iter_mut().step_by(apart).take(taps).enumerate() {
-            to[column] = from[tap * at.tap];
+        for tap in 0..taps {
+            // SAFETY: looked at above, once for all.
+            unsafe { to.get_unchecked_mut(tap * apart)[column] = *from.get_unchecked(column * at.n + tap * at.tap) };
         }
     }
 }

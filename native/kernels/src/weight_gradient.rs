@@ -144,8 +144,8 @@ impl<'a> Source<'a> {
     /// Points `to` at the lines of a group of sixteen channels of `sources`; `packed` takes what has to be copied.
     fn lines(&self, group: usize, sources: &[i32], packed: &Lines, to: &mut [*const u8]) {
         static NOTHING: [f32; WIDE] = [0.0; WIDE];
-        match self {
-            &Self::InPlace { ref x, channels, ref end } => {
+        match *self {
+            Self::InPlace { ref x, channels, ref end } => {
                 let line = |at: usize| match x.get(at..at + WIDE) {
                     Some(line) => line,
                     None => &end[at + end.len() - WIDE - x.len()..][..WIDE],
@@ -157,7 +157,7 @@ impl<'a> Source<'a> {
                     };
                 }
             }
-            &Self::Paired { pairs, ref lines } => {
+            Self::Paired { pairs, ref lines } => {
                 for (to, pair) in to.iter_mut().zip(sources.chunks_exact(2)) {
                     *to = match usize::try_from(pair[0]) {
                         Ok(source) => lines.at((group * pairs + source / 2) * LINE),
@@ -165,7 +165,7 @@ impl<'a> Source<'a> {
                     };
                 }
             }
-            &Self::Copied { x, channels } => {
+            Self::Copied { x, channels } => {
                 pack_group(x, channels, group, sources, packed);
                 for (k, to) in to.iter_mut().enumerate() {
                     *to = packed.at(k * LINE);
