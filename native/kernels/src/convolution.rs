@@ -9,7 +9,7 @@ use crate::minimal::{self, convolve, suited};
 use crate::operands::path;
 use crate::product::{column_sums, product};
 use crate::scaled_norm::rms_norm_silu;
-use crate::spent::{kept_gradient, spent, used_up};
+use crate::spent::{spent, used_up};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
 use crate::weight_gradient::weight_gradient;
@@ -232,7 +232,7 @@ impl CustomOp3 for GatheredProduct {
                         to_weight_order(&dw, outputs, inputs, taps)
                     }))
                 })?;
-                kept_gradient(weight, tensor(dw, weight.shape())?)?
+                Some(tensor(dw, weight.shape())?)
             } else {
                 None
             };

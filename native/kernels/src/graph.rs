@@ -11,6 +11,7 @@
 //!        └──────────────────┘               what is handed over
 //! ```
 
+use crate::spent::kept_gradient;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, Layout, Result, Shape, Tensor, TensorId};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
@@ -182,7 +183,8 @@ impl CustomOp3 for Token {
                     // Tells candle to go there.
                     Some(of_token.clone())
                 }
-                (gradient, _) => gradient,
+                (Some(gradient), None) => kept_gradient(&node.tensor, gradient)?,
+                (None, _) => None,
             };
         }
         let [a, b, c] = given;
