@@ -11,7 +11,7 @@ import { helpText, parseOptions } from "../lib/cli/options.ts";
 import { VERSION } from "../lib/version.ts";
 import { build } from "../tasks/build.ts";
 import { offlineArguments } from "../tasks/offline.ts";
-import type { Dtype } from "./cases.ts";
+import type { Dtype, Pass } from "./cases.ts";
 import { builtForGpus, checkPeer, onOwnKernels, ownKernels, skipped } from "./gpu.ts";
 import { thisMachine } from "./machine.ts";
 import {
@@ -36,14 +36,20 @@ import {
   record,
   reportJson,
   reportText,
+  type TailRow,
   type VideoRow,
 } from "./report.ts";
 import { coreList } from "./side.ts";
+import { tails } from "./tails.ts";
 import { timeOfVideo } from "./video.ts";
 
 const OPTIONS = {
   only: { type: "text", value: "NAME,...", help: "measure only these (see below)" },
-  dtype: { type: "choice", choices: ["f32", "bf16"], help: "measure only this arithmetic" },
+  dtype: {
+    type: "choice",
+    choices: ["f32", "bf16", "bf16x3"],
+    help: "measure only this arithmetic; default f32 and bf16",
+  },
   pass: { type: "choice", choices: ["forward", "train"], help: "measure only this pass" },
   rounds: { type: "whole", value: "N", least: 1, most: 99, help: "rounds in which the sides take turns (default 3)" },
   threads: { type: "whole", value: "N", least: 1, most: 1024, help: "threads of each side (default 2)" },
@@ -73,7 +79,8 @@ const HELP = helpText({
   options: OPTIONS,
   notes: `NAME is a row, for example conv3x3-64@64, or one of ${NAMES.join(", ")}.
 Without --only everything is measured but video (from text to video by the default model), roofline (what the processor can
-do) and scaling (the unet's time and memory over frames, sizes and threads), the last two of which go to --record alone.
+do), scaling (the unet's time and memory over frames, sizes and threads), both of which go to --record alone, and tails (odd
+frames, sides and channels beside the next size that fills whole vectors, on Kinora's side).
 With --device cuda layers and unet are compared with torch.compile too, and roofline and video are measured as well; without a
 GPU it says why, and measures nothing.`,
 }).replace("kinora bench", "deno task bench");
@@ -120,12 +127,13 @@ async function measured(
   plan: Plan,
   given: Omit<Measuring, "kinora">,
   dtypes: readonly Dtype[],
+  passes: readonly Pass[],
   file: string | undefined,
 ): Promise<BenchRecord> {
   const { jobs, extras } = plan;
   const gpu = given.device === "cuda";
   const needsPython = jobs.length > 0 || (gpu && extras.has("roofline")) ||
-    ["memory", "start-up", "scaling"].some((name) => (extras as Set<string>).has(name));
+    ["memory", "start-up", "scaling", "tails"].some((name) => (extras as Set<string>).has(name));
   const { torch, ...packages } = needsPython ? await findPython() : {} as Record<string, string>;
   if (gpu && needsPython) await checkPeer(given);
   const options = { ...given, kinora: await built(given.device) };
@@ -172,6 +180,12 @@ async function measured(
       if (options.threads > 1) scaling.push(await scale([16, 64], dtype, python, alone));
     }
   }
+  let ofTails: readonly TailRow[] = [];
+  if (extras.has("tails")) {
+    console.error("bench: tails");
+    await using python = peerSide(options);
+    ofTails = await tails(passes, dtypes, python, options);
+  }
   const versions = {
     kinora: VERSION,
     instructions: hello.isa,
@@ -184,7 +198,7 @@ async function measured(
     console.error("bench: from text to video");
     videos.push(await timeOfVideo(options.device, options.rounds));
   }
-  return { machine, versions, rows, memory, peaks: found, scaling, videos };
+  return { machine, versions, rows, memory, peaks: found, scaling, tails: ofTails, videos };
 }
 
 /**
@@ -225,6 +239,7 @@ export async function bench(args: readonly string[]): Promise<number> {
         device,
       },
       values.dtype === undefined ? ["f32", "bf16"] : [values.dtype],
+      values.pass === undefined ? ["forward", "train"] : [values.pass],
       values.record,
     );
     if (values.record !== undefined) await record(values.record, found);

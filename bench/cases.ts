@@ -4,8 +4,8 @@
  * @module
  */
 
-/** The arithmetic of a row. */
-export type Dtype = "f32" | "bf16";
+/** The arithmetic of a row; `bf16x3` is compared with the other side's f32. */
+export type Dtype = "f32" | "bf16" | "bf16x3";
 
 /** What a row times: the result alone, or a step of training (a layer's forward and backward). */
 export type Pass = "forward" | "train";
@@ -142,6 +142,7 @@ export function leastBytes({ layer, config }: Case, pass: Pass = "forward"): num
 export function tolerance({ of: { layer }, dtype }: Job): number {
   const whole = layer === "unet";
   if (dtype === "f32") return whole ? 1e-4 : 1e-5;
+  if (dtype === "bf16x3") return whole ? 1e-3 : 3e-5;
   if (whole) return 0.03;
   return 0.015;
 }

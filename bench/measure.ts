@@ -55,7 +55,7 @@ export function peerSide(options: SideOptions): Side {
 }
 
 /** The file with a case's inputs and weights, which PyTorch writes. */
-async function caseFile(of: Case, python: Side, folder: string): Promise<string> {
+export async function caseFile(of: Case, python: Side, folder: string): Promise<string> {
   const file = `${folder}/${of.layer}-${JSON.stringify(of.config).replaceAll(/\W+/g, "-").slice(-48)}.safetensors`;
   const exists = await Deno.stat(file).then(() => true, () => false);
   if (!exists) await python.ask({ do: "write", case: { layer: of.layer, config: of.config }, file });

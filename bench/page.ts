@@ -21,6 +21,7 @@ import {
   readRecord,
   type ScalingRow,
   share,
+  tailsTable,
 } from "./report.ts";
 import { boundOf } from "./roofline.ts";
 
@@ -144,6 +145,7 @@ export function parts(found: BenchRecord): Record<string, string[]> {
     peaks: peakLines(found),
     roofline: rooflineTable(found),
     scaling: scalingTable(found),
+    tails: found.tails.length > 0 ? tailsTable(found) : ["Not measured on this machine yet."],
   };
 }
 

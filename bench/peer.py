@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+# Kinora's bf16x3 stands beside f32.
+OF_ROWS = {**DTYPES, "bf16x3": torch.float32}
 GROUPS, EPS = 32, 1e-5
 
 
@@ -69,7 +71,7 @@ class Layer:
     def __init__(self, case, tensors, train):
         self.train = train
         layer, config, form = case["layer"], case["config"], case["peer"]
-        dtype, self.device = DTYPES[case["dtype"]], device_of(case)
+        dtype, self.device = OF_ROWS[case["dtype"]], device_of(case)
         tensors = {name.split("/", 1)[1]: tensor.to(self.device, dtype) for name, tensor in tensors.items()}
         frames, size, c = config["frames"], config["size"], config["channels"]
         last = form == "channels_last"

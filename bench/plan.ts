@@ -8,7 +8,7 @@ import type { Device } from "../ffi/network.ts";
 import { type Case, type Dtype, type Job, LAYER_KINDS, layerCase, LEVELS, type Pass, unetCase } from "./cases.ts";
 
 /** What is not a row of a layer or network. */
-export type Extra = "memory" | "start-up" | "roofline" | "scaling" | "video";
+export type Extra = "memory" | "start-up" | "roofline" | "scaling" | "tails" | "video";
 
 /** What to do. */
 export interface Plan {
@@ -22,7 +22,7 @@ export interface Plan {
 export interface PlanOptions {
   /** Names that are wanted; when not given, layers, network, `memory` and `start-up`, or on a GPU all that is measured there. */
   readonly only?: readonly string[] | undefined;
-  /** The arithmetics that are wanted; all when not given. */
+  /** The arithmetics that are wanted; `f32` and `bf16` when not given. */
   readonly dtypes?: readonly Dtype[] | undefined;
   /** The passes that are wanted; all when not given. */
   readonly passes?: readonly Pass[] | undefined;
@@ -34,7 +34,7 @@ export interface PlanOptions {
   readonly device?: Device | undefined;
 }
 
-const EXTRAS: readonly Extra[] = ["memory", "start-up", "roofline", "scaling", "video"];
+const EXTRAS: readonly Extra[] = ["memory", "start-up", "roofline", "scaling", "tails", "video"];
 /** Those that are measured on a GPU. */
 const OF_GPUS: readonly Extra[] = ["roofline", "video"];
 
@@ -47,7 +47,7 @@ export const NAMES: readonly string[] = ["unet", "layers", ...LAYER_KINDS, ...EX
  * @throws {KinoraError} `refused` for a name that is not known.
  */
 export function planOf(
-  { only, dtypes, passes, quick = false, compile = false, device = "cpu" }: PlanOptions,
+  { only, dtypes = ["f32", "bf16"], passes, quick = false, compile = false, device = "cpu" }: PlanOptions,
 ): Plan {
   const gpu = device === "cuda";
   const kinds = LAYER_KINDS.flatMap((kind) => LEVELS.map((level) => layerCase(kind, level)));
@@ -71,14 +71,14 @@ export function planOf(
   const unet = unetCase(undefined, undefined, compile || gpu ? ["eager", "compile"] : ["eager"]);
   const cases: readonly Case[] = wanted(["unet"]) ? [unet, ...shown] : shown;
   const jobs = cases.flatMap((of) =>
-    (["f32", "bf16"] as const).flatMap((dtype) => (["forward", "train"] as const).map((pass) => ({ of, pass, dtype })))
+    dtypes.flatMap((dtype) => (["forward", "train"] as const).map((pass) => ({ of, pass, dtype })))
   );
   const extras = only === undefined
     ? quick ? [] : gpu ? OF_GPUS : ["memory", "start-up"] as const
     : EXTRAS.filter((extra) => only.includes(extra));
   return {
     jobs: jobs.filter(({ of, pass, dtype }) =>
-      (dtypes ?? [dtype]).includes(dtype) && (passes ?? [pass]).includes(pass) &&
+      (passes ?? [pass]).includes(pass) &&
       (!quick || only !== undefined || of.layer !== "unet" || (pass === "forward" && dtype === "f32"))
     ),
     extras: new Set(extras),

@@ -84,6 +84,24 @@ export interface ScalingRow {
   readonly foreign?: number;
 }
 
+/** A size that fills no whole vector or tile beside the next that does, on Kinora's side. */
+export interface TailRow {
+  /** The layer with its channels and side, and its frames unless they are 16. */
+  readonly name: string;
+  /** The size beside it. */
+  readonly full: string;
+  /** What is timed. */
+  readonly pass: Pass;
+  /** The arithmetic. */
+  readonly dtype: Dtype;
+  /** Milliseconds of the tail: the median of the rounds' medians. */
+  readonly ms: number;
+  /** Of the size beside it. */
+  readonly full_ms: number;
+  /** `ms / full_ms`. */
+  readonly ratio: number;
+}
+
 /** A video by the default model from a text, with the defaults of `generate`. */
 export interface VideoRow {
   /** The arithmetic. */
@@ -112,6 +130,8 @@ export interface BenchRecord {
   readonly peaks: readonly Peaks[];
   /** Time and memory by size. */
   readonly scaling: readonly ScalingRow[];
+  /** Odd sizes beside whole ones. */
+  readonly tails: readonly TailRow[];
   /** From text to video. */
   readonly videos: readonly VideoRow[];
 }
@@ -226,6 +246,23 @@ export function comparisonTable(rows: readonly MeasuredRow[]): string[] {
   );
 }
 
+/** Odd sizes beside whole ones as a Markdown table. */
+export function tailsTable({ tails }: BenchRecord): string[] {
+  return markdownTable(
+    4,
+    ["layer", "beside", "pass", "dtype", "ms", "beside ms", "ratio"],
+    tails.map(({ name, full, pass, dtype, ms, full_ms: fullMs, ratio }) => [
+      name,
+      full,
+      pass,
+      dtype,
+      milliseconds(ms),
+      milliseconds(fullMs),
+      ratio.toFixed(2),
+    ]),
+  );
+}
+
 /** Everything as text: tables, and under them what they mean. */
 export function reportText(record: BenchRecord): string[] {
   const { machine, versions, rows, memory, peaks, videos } = record;
@@ -248,6 +285,7 @@ export function reportText(record: BenchRecord): string[] {
       "",
     );
   }
+  if (record.tails.length > 0) lines.push(...tailsTable(record), "");
   for (const { dtype, frames, size, seconds, rounds } of videos) {
     lines.push(
       `Text to video by the default model, ${frames} frames of ${size}x${size}, ${dtype}: ${
@@ -287,9 +325,9 @@ export async function readRecord(path: string): Promise<BenchRecord> {
     throw new KinoraError("not-found", `Cannot read "${path}": ${(cause as Error).message}`, { cause });
   }
   try {
-    const { machine, versions, rows, memory, peaks, scaling, videos = [] } = JSON.parse(text);
-    if ([rows, memory, peaks, scaling, videos].every(Array.isArray) && machine?.cpu && versions?.kinora) {
-      return { machine, versions, rows, memory, peaks, scaling, videos };
+    const { machine, versions, rows, memory, peaks, scaling, tails = [], videos = [] } = JSON.parse(text);
+    if ([rows, memory, peaks, scaling, tails, videos].every(Array.isArray) && machine?.cpu && versions?.kinora) {
+      return { machine, versions, rows, memory, peaks, scaling, tails, videos };
     }
   } catch {
     // Refused below.
@@ -326,6 +364,7 @@ export function merged(old: BenchRecord, added: BenchRecord): BenchRecord {
       added.scaling,
       ({ frames, size, threads, dtype }) => `${frames} ${size} ${threads} ${dtype}`,
     ),
+    tails: join(old.tails, added.tails, ({ name, pass, dtype }) => `${name} ${pass} ${dtype}`),
     videos: join(old.videos, added.videos, ({ frames, size, dtype }) => `${frames} ${size} ${dtype}`),
   };
 }
@@ -336,7 +375,7 @@ export function merged(old: BenchRecord, added: BenchRecord): BenchRecord {
  * @throws {KinoraError} As {@linkcode readRecord} and {@linkcode merged}.
  */
 export async function checkRecord(path: string, machine: Machine): Promise<void> {
-  const nothing = { machine, versions: {}, rows: [], memory: [], peaks: [], scaling: [], videos: [] };
+  const nothing = { machine, versions: {}, rows: [], memory: [], peaks: [], scaling: [], tails: [], videos: [] };
   if (await exists(path)) merged(await readRecord(path), nothing);
 }
 

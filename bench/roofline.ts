@@ -29,7 +29,8 @@ export interface Bound {
 export function boundOf({ of, pass, dtype }: Job, peaks: Peaks, counted?: number): Bound | undefined {
   const work = operations(of, pass) ?? counted;
   // Attention computes in f32 whatever the precision of products is.
-  const peak = peaks[of.layer.endsWith("attention") ? "f32" : dtype satisfies Dtype];
+  const used: Dtype = of.layer.endsWith("attention") ? "f32" : dtype;
+  const peak = used === "bf16x3" ? peaks.bf16 && peaks.bf16 / 3 : peaks[used];
   if (work === undefined || peak === null) return undefined;
   const bytes = operations(of) === undefined ? 0 : leastBytes(of, pass);
   const [arithmetic, memory] = [work / peak / 1e6, bytes / peaks.memory / 1e6];

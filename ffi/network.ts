@@ -8,8 +8,11 @@ import { type JobOptions, runJob } from "./job.ts";
 import { checkMayRead, checkMayWrite } from "./permission.ts";
 import { mapValues, Tensor } from "./tensor.ts";
 
-/** The arithmetic of a network: `f32` is the reference, `bf16` multiplies in bf16 and adds in f32. */
-export type Precision = "f32" | "bf16";
+/**
+ * The arithmetic of a network: `f32` is the reference, `bf16` multiplies in bf16 and adds in f32, `bf16x3` takes three
+ * products of bf16 for one of f32, with relative errors of about 1e-5.
+ */
+export type Precision = "f32" | "bf16" | "bf16x3";
 
 /** What a network computes on: the processor, or the first NVIDIA GPU. */
 export type Device = "cpu" | "cuda";

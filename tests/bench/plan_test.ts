@@ -3,6 +3,7 @@ import { KinoraError } from "../../ffi/errors.ts";
 import { type Dtype, type Job, layerCase, leastBytes, operations, type Pass, unetCase } from "../../bench/cases.ts";
 import { planOf } from "../../bench/plan.ts";
 import { boundOf } from "../../bench/roofline.ts";
+import { tailPairs } from "../../bench/tails.ts";
 
 Deno.test("everything is the unet and seven layers at four levels, in two arithmetics, forward and train", () => {
   const { jobs, extras } = planOf({});
@@ -20,6 +21,7 @@ Deno.test("a plan can be limited to rows, kinds, passes and arithmetics", () => 
   assertEquals(planOf({ only: ["conv3x3"] }).jobs.length, 16);
   assertEquals(planOf({ only: ["layers"] }).jobs.length, 112);
   assertEquals([...planOf({ only: ["roofline"] }).extras], ["roofline"]);
+  assertEquals(planOf({ dtypes: ["bf16x3"] }).jobs.length, 29 * 2);
   const quick = planOf({ quick: true });
   assert(quick.jobs.every(({ of }) => of.name === "unet" || of.name.endsWith("512@8")));
   assertEquals(quick.jobs.filter(({ of }) => of.name === "unet").length, 1);
@@ -37,8 +39,17 @@ Deno.test("on a GPU everything is compared with its compiled form, and roofline 
   assert(planOf({}).jobs.every(({ of }) => !of.peers.includes("compile")));
   assertEquals([...extras], ["roofline", "video"]);
   assertEquals([...planOf({ device: "cuda", only: ["video"] }).extras], ["video"]);
-  for (const only of ["memory", "start-up", "scaling"]) {
+  for (const only of ["memory", "start-up", "scaling", "tails"]) {
     assertThrows(() => planOf({ device: "cuda", only: [only] }), KinoraError, "not measured on a GPU");
+  }
+});
+
+Deno.test("a tail is smaller than what it stands beside, in one thing", () => {
+  for (const [tail, full] of tailPairs()) {
+    const differing = Object.keys(tail.config).filter((name) => tail.config[name] !== full.config[name]);
+    assertEquals([tail.layer, differing.length], [full.layer, 1]);
+    assert(differing.every((name) => Number(tail.config[name]) < Number(full.config[name])));
+    assert(tail.name !== full.name);
   }
 });
 

@@ -17,7 +17,7 @@ const PLAIN: LibraryInfo = {
   version: "0.1.0",
   abi: 1,
   isa: "avx2",
-  precisions: ["f32", "bf16"],
+  precisions: ["f32", "bf16", "bf16x3"],
   fastBf16: false,
   threads: 2,
   cuda: false,

@@ -52,7 +52,7 @@ Deno.test("libraryInfo() says what the library is", async () => {
   assert(names.some((name) => info.path.endsWith(name)) || Deno.env.get("KINORA_LIBRARY") === info.path);
   assertEquals(info.gpu === null, info.noGpu !== undefined);
   assert(info.threads >= 1 && info.isa !== "" && typeof info.fastBf16 === "boolean" && info.tensorBytes >= 0);
-  assertEquals(info.precisions, ["f32", "bf16"]);
+  assertEquals(info.precisions, ["f32", "bf16", "bf16x3"]);
 });
 
 Deno.test("a script needs --allow-ffi of the library and nothing else", async () => {

@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { KinoraError } from "../../../ffi/errors.ts";
-import { Network } from "../../../ffi/network.ts";
+import { Network, type Precision } from "../../../ffi/network.ts";
 import type { Tensor } from "../../../ffi/tensor.ts";
 import { Decoder } from "../../cascade/decoder.ts";
 import { CONFIG_FILE, WEIGHTS_FILE } from "../../cascade/model_files.ts";
@@ -225,7 +225,7 @@ async function validationLoss(
     readonly settings: DecoderSettings;
     readonly truth: Tensor;
     readonly embeddings: Tensor;
-    readonly precision: "f32" | "bf16";
+    readonly precision: Precision;
     readonly signal: AbortSignal | undefined;
   },
 ): Promise<number> {

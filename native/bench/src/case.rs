@@ -22,7 +22,7 @@ pub struct Wanted {
     pub config: Value,
     /// `forward` or `train`.
     pub pass: Pass,
-    /// `f32` or `bf16`.
+    /// `f32`, `bf16` or `bf16x3`.
     pub dtype: Dtype,
     /// `cpu` or `cuda`.
     #[serde(default)]
@@ -58,6 +58,8 @@ pub enum Dtype {
     F32,
     /// Operands rounded to bf16.
     Bf16,
+    /// Three products of bf16 for one of f32.
+    Bf16x3,
 }
 
 impl Dtype {
@@ -65,6 +67,7 @@ impl Dtype {
         match self {
             Self::F32 => Precision::F32,
             Self::Bf16 => Precision::Bf16,
+            Self::Bf16x3 => Precision::Bf16x3,
         }
     }
 }

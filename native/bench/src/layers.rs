@@ -2,7 +2,7 @@
 
 use crate::case::{Tensors, Work, take};
 use candle_core::{Result, Tensor, Var, bail};
-use kinora_kernels::{AttentionOptions, Sequences, Weight, attention, conv2d, linear, temporal_conv};
+use kinora_kernels::{AttentionOptions, Sequences, Weight, attention, backward, conv2d, linear, temporal_conv};
 use kinora_networks::norms::GroupNorm;
 use kinora_networks::parameters::{Init, Parameters};
 use serde_json::Value;
@@ -96,7 +96,7 @@ impl Work for Layer {
     fn run(&mut self) -> Result<()> {
         let y = self.output()?;
         if self.train {
-            y.backward()?;
+            backward(&y)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply1;
 use crate::simd::{erf, exp, sigmoid, vectorised};
 use crate::spent::used_up;
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
@@ -11,18 +12,18 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 /// x * sigmoid(x).
 pub fn silu(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Activation::Silu)
+    apply1(&x.contiguous()?, Activation::Silu)
 }
 
 /// x * Φ(x), with the exact error function.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Activation::Gelu)
+    apply1(&x.contiguous()?, Activation::Gelu)
 }
 
 /// The first half of the channels times the GELU of the second: (..., 2C) to (..., C).
 pub fn geglu(x: &Tensor) -> Result<Tensor> {
     match x.dims().last() {
-        Some(channels) if channels % 2 == 0 => x.contiguous()?.apply_op1(Activation::Geglu(channels / 2)),
+        Some(channels) if channels % 2 == 0 => apply1(&x.contiguous()?, Activation::Geglu(channels / 2)),
         _ => bail!("geglu: {:?} has no even channel axis", x.shape()),
     }
 }

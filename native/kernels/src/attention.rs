@@ -6,6 +6,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply3;
 use crate::isa::{Format, LINE, PANEL, Tile, Tiles, WIDE, isa, tiles};
 use crate::product::{Lines, MOST_ROWS};
 use crate::simd::{exp, vectorised};
@@ -18,7 +19,7 @@ use std::borrow::Cow;
 /// Queries whose scores exist at a time: whole tiles of rows on every path.
 const TILE: usize = 48;
 /// Fewer tokens than this fill no tiles.
-const TILED: usize = 64;
+const TILED: usize = 32;
 
 /// Which rows of the activations form a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ pub fn attention(
     // The op takes three arguments; an absent one is stood in for by qkv and not read.
     let context_kv = context_kv.map_or_else(|| Ok(qkv.clone()), Tensor::contiguous)?;
     let bias = bias.map_or_else(|| Ok(qkv.clone()), Tensor::contiguous)?;
-    qkv.apply_op3(&context_kv, &bias, op)
+    apply3(&qkv, &context_kv, &bias, op)
 }
 
 struct Attention {
@@ -168,6 +169,10 @@ impl Matrix {
         &mut self.values[row * self.width..(row + 1) * self.width]
     }
 
+    fn set_column(&mut self, column: usize, values: &[f32]) {
+        self.values[column..].iter_mut().step_by(self.width).zip(values).for_each(|(to, value)| *to = *value);
+    }
+
     /// Copies `rows` rows to the panels.
     fn pack(&mut self, rows: usize) {
         let Some((lines, held)) = &self.panels else { return };
@@ -202,15 +207,15 @@ impl Matrix {
                 for (i, source) in sources[..tile_rows].iter_mut().enumerate() {
                     // Rows beyond the last stand for the first.
                     let row = if i < present { first + i } else { first };
-                    *source = a[row * a_row..][..padded(k)].as_ptr().cast();
+                    *source = a[row * a_row..][..k].as_ptr().cast();
                 }
                 let to = &mut c[first * c_row + panel * PANEL..];
-                let (sources, blocks, nothing) = (sources.as_ptr(), k.div_ceil(16), std::ptr::null());
+                let (sources, nothing) = (sources.as_ptr(), std::ptr::null());
                 if present == tile_rows && columns == PANEL {
                     let to = to[..(tile_rows - 1) * c_row + PANEL].as_mut_ptr();
-                    unsafe { tile(1, blocks, sources, b, nothing, to, c_row) };
+                    unsafe { tile(1, k, sources, b, nothing, to, c_row) };
                 } else {
-                    unsafe { tile(1, blocks, sources, b, nothing, part.as_mut_ptr(), PANEL) };
+                    unsafe { tile(1, k, sources, b, nothing, part.as_mut_ptr(), PANEL) };
                     for (i, part) in part.chunks_exact(PANEL).take(present).enumerate() {
                         to[i * c_row..][..columns].copy_from_slice(&part[..columns]);
                     }
@@ -250,65 +255,85 @@ impl Matrix {
 }
 
 vectorised! {
-    /// `c[m][n] (+)= sum over k of a[m * a_row + k * a_column] * b[k][n]`; n is a multiple of 16.
+    /// `c[m][n] (+)= sum over k of a[m * a_row + k * a_column] * b[k][n]`; n is a multiple of 16, and so many rows of `a` are
+    /// there that m may be rounded up to a multiple of 4.
     fn multiply(
         m: usize, k: usize, n: usize, a: &[f32], a_row: usize, a_column: usize, b: &[f32], b_row: usize, c: &mut [f32],
         c_row: usize, add: bool,
     ) {
-        let mut row = 0;
-        while row < m {
-            let rows = (m - row).min(4);
-            let mut column = 0;
-            while column < n {
-                let mut sums = [[0f32; 16]; 4];
-                for i in 0..k {
-                    let b: &[f32; 16] = b[i * b_row + column..i * b_row + column + 16].try_into().expect("sixteen");
-                    for (r, sum) in sums.iter_mut().enumerate().take(rows) {
-                        let x = a[(row + r) * a_row + i * a_column];
-                        for (s, b) in sum.iter_mut().zip(b) {
-                            *s += x * b;
-                        }
+        if m == 0 || k == 0 || n == 0 {
+            return;
+        }
+        // What the sums below read without looking.
+        assert!((m.next_multiple_of(4) - 1) * a_row + (k - 1) * a_column < a.len() && (k - 1) * b_row + n <= b.len());
+        for row in (0..m).step_by(8) {
+            let (a, c, rows) = (&a[row * a_row..], &mut c[row * c_row..], (m - row).min(8));
+            for column in (0..n).step_by(16) {
+                // SAFETY: looked at above; numbers of rows that are known keep the sums in registers.
+                let sums: &[[f32; 16]] = unsafe {
+                    let b = b.as_ptr().add(column);
+                    match rows > 4 {
+                        true => &sums_of_rows::<8>(k, a.as_ptr(), a_row, a_column, b, b_row),
+                        false => &sums_of_rows::<4>(k, a.as_ptr(), a_row, a_column, b, b_row),
                     }
-                }
+                };
                 for (r, sum) in sums.iter().enumerate().take(rows) {
-                    let to = &mut c[(row + r) * c_row + column..(row + r) * c_row + column + 16];
-                    for (to, sum) in to.iter_mut().zip(sum) {
+                    for (to, sum) in c[r * c_row + column..][..16].iter_mut().zip(sum) {
                         *to = if add { *to + sum } else { *sum };
                     }
                 }
-                column += 16;
             }
-            row += rows;
         }
     }
+}
+
+/// Sixteen columns of R rows of a product.
+///
+/// # Safety
+/// `a` has k columns of R rows, and `b` k rows of sixteen columns.
+#[inline(always)]
+unsafe fn sums_of_rows<const R: usize>(
+    k: usize,
+    a: *const f32,
+    a_row: usize,
+    a_column: usize,
+    b: *const f32,
+    b_row: usize,
+) -> [[f32; 16]; R] {
+    let mut sums = [[0f32; 16]; R];
+    for i in 0..k {
+        let b = unsafe { b.add(i * b_row).cast::<[f32; 16]>().read_unaligned() };
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let x = unsafe { *a.add(r * a_row + i * a_column) };
+            for (s, b) in sum.iter_mut().zip(&b) {
+                *s += x * b;
+            }
+        }
+    }
+    sums
 }
 
 vectorised! {
     /// Exponentials of scores, and what makes their sum 1.
     fn exponentials(scores: &mut [f32], keys: usize) -> f32 {
-        let (live, rest) = scores.split_at_mut(keys);
-        // In lanes, so that the loops become vector code.
-        let (whole, odd) = live.as_chunks_mut::<16>();
+        // In lanes, so that the loops become vector code; beyond the keys are powers of zero.
+        scores[keys..].fill(f32::NEG_INFINITY);
+        let chunks = scores.as_chunks_mut::<16>().0;
         let mut most = [f32::NEG_INFINITY; 16];
-        for chunk in whole.iter() {
+        for chunk in chunks.iter() {
             for (most, score) in most.iter_mut().zip(chunk) {
                 *most = if *score > *most { *score } else { *most };
             }
         }
-        let most = most.iter().chain(odd.iter()).fold(f32::NEG_INFINITY, |most, v| if *v > most { *v } else { most });
+        let most = most.iter().fold(f32::NEG_INFINITY, |most, v| if *v > most { *v } else { most });
         let mut sums = [0f32; 16];
         let power = |score: f32| if score == f32::NEG_INFINITY { 0.0 } else { exp(score - most) };
-        for chunk in whole {
+        for chunk in chunks {
             for (score, sum) in chunk.iter_mut().zip(&mut sums) {
                 *score = power(*score);
                 *sum += *score;
             }
         }
-        for (score, sum) in odd.iter_mut().zip(&mut sums) {
-            *score = power(*score);
-            *sum += *score;
-        }
-        rest.fill(0.0);
         1.0 / sums.iter().sum::<f32>()
     }
 }
@@ -395,9 +420,7 @@ impl Attention {
             head.v.row_mut(self.context + t)[..size].copy_from_slice(&qkv[v..v + size]);
         }
         for key in 0..self.keys() {
-            for (c, value) in head.k.row(key)[..size].iter().enumerate() {
-                head.k_turned.values[c * head.k_turned.width + key] = *value;
-            }
+            head.k_turned.set_column(key, &head.k.row(key)[..size]);
         }
         head.k_turned.pack(size);
         head.v.pack(self.keys());
@@ -598,9 +621,7 @@ impl Backward {
             self.dout.row_mut(t)[..size].copy_from_slice(&dy[at..at + size]);
         }
         for key in 0..keys {
-            for (c, value) in head.v.row(key)[..size].iter().enumerate() {
-                self.v_turned.values[c * self.v_turned.width + key] = *value;
-            }
+            self.v_turned.set_column(key, &head.v.row(key)[..size]);
         }
         self.dout.pack(tokens);
         self.v_turned.pack(size);

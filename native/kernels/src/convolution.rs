@@ -4,10 +4,12 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply3;
 use crate::minimal::{self, convolve, suited};
-use crate::product::{column_sums, path, product};
+use crate::operands::path;
+use crate::product::{column_sums, product};
 use crate::scaled_norm::rms_norm_silu;
-use crate::spent::{kept_gradient, spent, used_up};
+use crate::spent::{spent, used_up};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
 use crate::weight_gradient::weight_gradient;
@@ -137,9 +139,9 @@ fn apply(
         Some(bias) if bias.elem_count() != outputs => {
             bail!("a bias of {} does not fit {outputs} outputs", bias.elem_count())
         }
-        Some(bias) => x.apply_op3(weight.tensor(), bias, op),
+        Some(bias) => apply3(&x, weight.tensor(), bias, op),
         // The op takes three arguments; without a bias the weight stands in its place and is not read.
-        None => x.apply_op3(weight.tensor(), weight.tensor(), op),
+        None => apply3(&x, weight.tensor(), weight.tensor(), op),
     }
 }
 
@@ -158,8 +160,10 @@ type Again = Box<dyn Fn() -> Result<Tensor> + Send + Sync>;
 impl GatheredProduct {
     /// From in to out channels, or `transposed` from out to in.
     fn product(&self, x: &[f32], bias: Option<&[f32]>, transposed: bool) -> Result<Vec<f32>> {
-        let (outputs, _, _) = self.weight.sizes();
-        let filtered = suited(&self.taps, outputs, path(self.precision).1);
+        let (outputs, inputs, _) = self.weight.sizes();
+        let path = path(self.precision);
+        let x = &*path.rows(x, if transposed { outputs } else { inputs });
+        let filtered = suited(&self.taps, outputs, path.format);
         let panels = self.weight.panels(self.precision, transposed, filtered.is_some())?;
         Ok(match filtered {
             Some(space) => convolve(x, &space, &panels, bias),
@@ -212,15 +216,23 @@ impl CustomOp3 for GatheredProduct {
         with_values(grad, |dy| {
             let dx = if x.track_op() { Some(tensor(self.product(dy, None, true)?, x.shape())?) } else { None };
             let dw = if weight.track_op() {
-                let (isa, format) = path(self.precision);
+                let path = path(self.precision);
+                let (isa, format) = (path.isa, path.format);
                 let made = self.again.as_ref().map(|again| again()).transpose()?;
                 let dw = with_values(made.as_ref().unwrap_or(x), |x| {
-                    Ok(match suited(&self.taps, outputs, format) {
-                        Some(space) => minimal::weight_gradient(isa, x, dy, &space, inputs, outputs),
-                        None => weight_gradient(isa, format, x, dy, &self.taps, inputs, outputs),
-                    })
+                    Ok(path.gradient(x, dy, |x, dy| {
+                        let dw = match (suited(&self.taps, outputs, format), self.taps) {
+                            (Some(space), _) => minimal::weight_gradient(isa, format, x, dy, &space, inputs, outputs),
+                            // With its sides changed it comes in the weight's order.
+                            (None, taps @ Taps::Dense { .. }) => {
+                                return weight_gradient(isa, format, dy, x, &taps, outputs, inputs);
+                            }
+                            (None, taps) => weight_gradient(isa, format, x, dy, &taps, inputs, outputs),
+                        };
+                        to_weight_order(&dw, outputs, inputs, taps)
+                    }))
                 })?;
-                kept_gradient(weight, tensor(to_weight_order(&dw, outputs, inputs, taps), weight.shape())?)?
+                Some(tensor(dw, weight.shape())?)
             } else {
                 None
             };

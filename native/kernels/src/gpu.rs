@@ -15,7 +15,7 @@ const FREE_SHARED: u32 = 48 << 10;
 /// How products compute in a precision.
 pub(crate) fn element(precision: Precision) -> Element {
     match precision {
-        Precision::F32 => Element::F32,
+        Precision::F32 | Precision::Bf16x3 => Element::F32,
         Precision::Bf16 => Element::F32Bf16,
     }
 }

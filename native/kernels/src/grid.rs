@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply1;
 use crate::spent::used_up;
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -18,7 +19,7 @@ pub fn patchify(x: &Tensor, p: usize) -> Result<Tensor> {
         bail!("patchify: {height}x{width} is not a multiple of {p}");
     }
     let patches = Patches { images: batch * frames, height: height / p, width: width / p, channels, p };
-    x.contiguous()?.apply_op1(Patchify { patches, batch, frames, inverse: false })
+    apply1(&x.contiguous()?, Patchify { patches, batch, frames, inverse: false })
 }
 
 /// The inverse of [`patchify`]: a grid of `batch` x `frames` images back to frames.
@@ -28,13 +29,13 @@ pub fn unpatchify(x: &Tensor, p: usize, batch: usize, frames: usize) -> Result<T
         bail!("unpatchify: {:?} is not {batch} x {frames} images of patches of {p}", x.shape());
     }
     let patches = Patches { images, height, width, channels: channels / (p * p), p };
-    x.contiguous()?.apply_op1(Patchify { patches, batch, frames, inverse: true })
+    apply1(&x.contiguous()?, Patchify { patches, batch, frames, inverse: true })
 }
 
 /// Each pixel twice in both directions: (h, w, n, c) to (2h, 2w, n, c).
 pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
     x.dims4()?;
-    x.contiguous()?.apply_op1(Scale2 { up: true })
+    apply1(&x.contiguous()?, Scale2 { up: true })
 }
 
 /// The mean of each 2x2 block: (h, w, n, c) with even sides to (h / 2, w / 2, n, c).
@@ -43,7 +44,7 @@ pub fn average_pool2(x: &Tensor) -> Result<Tensor> {
     if height % 2 != 0 || width % 2 != 0 {
         bail!("average_pool2: {height}x{width} has an odd side");
     }
-    x.contiguous()?.apply_op1(Scale2 { up: false })
+    apply1(&x.contiguous()?, Scale2 { up: false })
 }
 
 /// `p` x `p` pixels of an image side by side, on the grid: (h, w, n, c) to (h / p, w / p, n, c p²), in the order of
@@ -67,7 +68,7 @@ pub fn pixel_shuffle(x: &Tensor, p: usize) -> Result<Tensor> {
 
 fn shuffled(x: &Tensor, shuffle: Shuffle) -> Result<Tensor> {
     if x.device().is_cpu() {
-        return x.contiguous()?.apply_op1(shuffle);
+        return apply1(&x.contiguous()?, shuffle);
     }
     let Shuffle { images, p, inverse, .. } = shuffle;
     let (from, to) = if inverse { (p, 1) } else { (1, p) };

@@ -76,7 +76,7 @@ impl Isa {
         }
     }
 
-    /// Whether bf16 products are faster than f32 ones on this path.
+    /// Whether this path multiplies bf16 by instructions of its own. Elsewhere bf16 is rounded numbers in f32.
     pub fn fast_bf16(self) -> bool {
         self >= Isa::Avx512Bf16
     }
@@ -108,6 +108,8 @@ pub fn isa() -> Isa {
 pub enum Format {
     /// 16 f32 a line.
     F32,
+    /// 16 f32 a line, rounded to bf16: what is multiplied where there are no tiles for bf16.
+    Rounded,
     /// 32 bf16 a line, rounded to nearest even.
     Bf16,
 }
@@ -116,7 +118,7 @@ impl Format {
     /// Values of k in a line.
     pub fn lane(self) -> usize {
         match self {
-            Format::F32 => 16,
+            Format::F32 | Format::Rounded => 16,
             Format::Bf16 => 32,
         }
     }
@@ -124,11 +126,11 @@ impl Format {
 
 /// `c[row][32] = sum over taps and k of a * b`, plus the 32 values of `bias` unless it is null.
 ///
-/// `rows` holds, for each tap, a pointer for each of the tile's rows to `lines` lines of k; `b` one [`PANEL_BLOCK`] for
-/// each line of each tap. Rows of `c` are `stride` values apart.
+/// `rows` holds, for each tap, a pointer for each of the tile's rows to `steps` of k: a number in f32, a pair in bf16; `b` two
+/// [`LINE`]s for each step of each tap. Rows of `c` are `stride` values apart.
 pub(crate) type GatheredTile = unsafe fn(
     taps: usize,
-    lines: usize,
+    steps: usize,
     rows: *const *const u8,
     b: *const u8,
     bias: *const f32,
@@ -154,8 +156,6 @@ pub(crate) enum Tile {
 
 /// Converts `lines` lines of f32 at `from` to packed lines `stride` bytes apart.
 pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8, stride: usize);
-/// One line of two rows of 16 f32, interleaved in pairs of bf16.
-pub(crate) type Interleave = unsafe fn(even: *const f32, odd: *const f32, to: *mut u8);
 
 /// The tiles of one path in one format.
 #[derive(Clone, Copy)]
@@ -165,34 +165,51 @@ pub(crate) struct Tiles {
     pub tile: Tile,
     pub wide: WideTile,
     pub convert: Convert,
-    pub interleave: Interleave,
 }
 
-/// The tiles that `isa` has for `format`.
+/// The tiles that `isa` has for `format`; for bf16, where it is [fast](Isa::fast_bf16).
 pub(crate) fn tiles(isa: Isa, format: Format) -> Tiles {
-    #[cfg(target_arch = "x86_64")]
+    let of_f32 = match isa {
+        Isa::Portable => portable::tiles(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => avx2::tiles(),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx512Bf16 | Isa::AmxBf16 => avx512::tiles(),
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => portable::tiles(),
+    };
     match (isa, format) {
-        (Isa::Portable, _) => portable::tiles(format),
-        (Isa::Avx2, _) => avx2::tiles(format),
-        (Isa::Avx512, _) | (_, Format::F32) => avx512::tiles(format),
-        (Isa::Avx512Bf16, Format::Bf16) => avx512::bf16_tiles(),
+        (_, Format::F32) => of_f32,
+        (_, Format::Rounded) => Tiles { convert: portable::convert_rounding, ..of_f32 },
+        #[cfg(target_arch = "x86_64")]
         (Isa::AmxBf16, Format::Bf16) => amx::tiles(),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Bf16, Format::Bf16) => avx512::bf16_tiles(),
+        (_, Format::Bf16) => unreachable!("{} has no tiles for bf16", isa.name()),
     }
+}
+
+/// One line of two rows of 16 f32, interleaved in pairs of bf16.
+///
+/// # Safety
+/// There are tiles for bf16, and room for a line.
+#[inline(always)]
+pub(crate) unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        avx512::interleave_bf16(even, odd, to)
+    };
     #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = isa;
-        portable::tiles(format)
-    }
+    unreachable!("no path has tiles for bf16: {even:?}, {odd:?}, {to:?}")
 }
 
 /// f32 to bf16, to nearest even.
 #[inline(always)]
 pub(crate) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
-    if value.is_nan() {
-        return ((bits >> 16) | 0x40) as u16;
-    }
-    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+    // Wrapping, and both forms at hand, so that a loop of it becomes vector code.
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    (if value.is_nan() { bits | 0x40_0000 } else { rounded } >> 16) as u16
 }
 
 /// bf16 to f32, exact.

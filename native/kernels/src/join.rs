@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply2;
 use crate::spent::used_up;
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
@@ -16,7 +17,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.shape() != b.shape() {
         bail!("add: {:?} and {:?} differ", a.shape(), b.shape());
     }
-    a.contiguous()?.apply_op2(&b.contiguous()?, Add)
+    apply2(&a.contiguous()?, &b.contiguous()?, Add)
 }
 
 /// The channels of `a`, then those of `b`: (..., A) and (..., B) to (..., A + B).
@@ -31,7 +32,7 @@ pub fn concatenate_scaled(a: &Tensor, factor: f64, b: &Tensor) -> Result<Tensor>
     }
     match (a.dims().split_last(), b.dims().split_last()) {
         (Some((_, first)), Some((_, second))) if first == second => {
-            a.contiguous()?.apply_op2(&b.contiguous()?, Concatenate { factor: factor as f32 })
+            apply2(&a.contiguous()?, &b.contiguous()?, Concatenate { factor: factor as f32 })
         }
         _ => bail!("concatenate: {:?} and {:?} differ in more than their channels", a.shape(), b.shape()),
     }

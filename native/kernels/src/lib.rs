@@ -20,12 +20,14 @@ mod cudnn;
 mod device;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod graph;
 mod grid;
 mod isa;
 mod join;
 mod minimal;
 mod norm;
 pub mod motion;
+mod operands;
 pub mod philox;
 mod precision;
 mod product;

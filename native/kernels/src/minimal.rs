@@ -6,7 +6,8 @@
 //!
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
-use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tile, tiles};
+use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
+use crate::operands::{round, round_in_place};
 use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, turn, with_scratch};
 use crate::simd::vectorised;
 use crate::storage::{Rows, each_task, uninitialised};
@@ -30,36 +31,44 @@ const CHUNK: usize = 8 * PANEL;
 /// grown by input channels gives the same bits.
 pub(crate) fn suited(taps: &Taps, outputs: usize, format: Format) -> Option<Space> {
     match *taps {
-        Taps::Space(space) if format == Format::F32 && outputs >= NARROW => {
+        Taps::Space(space) if format != Format::Bf16 && outputs >= NARROW => {
             (space.kernel == (3, 3) && space.stride == 1 && space.padding == 1).then_some(space)
         }
         _ => None,
     }
 }
 
-/// The kernels of the 16 products, packed as those of [`SUMS`] taps with k rounded up to whole lines, of a weight
-/// (out, in, 3, 3): from in (k) to out (n) channels, or `transposed`.
-pub(crate) fn pack(isa: Isa, weight: &[f32], outputs: usize, inputs: usize, transposed: bool) -> Panels {
+/// The kernels of the 16 products, packed as those of [`SUMS`] taps, of a weight (out, in, 3, 3): from in (k) to out (n)
+/// channels, or `transposed`.
+pub(crate) fn pack(
+    isa: Isa,
+    format: Format,
+    weight: &[f32],
+    outputs: usize,
+    inputs: usize,
+    transposed: bool,
+) -> Panels {
     let (n, k) = if transposed { (inputs, outputs) } else { (outputs, inputs) };
     let at = match transposed {
         true => Strides { tap: 1, k: inputs * 9, n: 9 },
         false => Strides { tap: 1, k: 9, n: inputs * 9 },
     };
-    let lane = Format::F32.lane();
-    let lines = k.div_ceil(lane);
-    Panels::filled(isa, Format::F32, SUMS * lines * lane, n, |panel, half, columns, to| {
+    Panels::filled(isa, format, SUMS * k, n, |panel, half, columns, to| {
         let first = (panel * PANEL + half * HALF) * at.n;
-        for row in 0..lines * lane {
+        for row in 0..k {
             let mut taps = [[0f32; HALF]; 9];
-            if row < k && columns > 0 {
+            if columns > 0 {
                 turn(&weight[first + row * at.k..], &at, columns, &mut taps, 1, 9);
             }
             if transposed {
                 taps.reverse();
             }
+            if format == Format::Rounded {
+                round_in_place(taps.as_flattened_mut());
+            }
             // SAFETY: the half of a panel is this task's.
-            let to = unsafe { to.add(row / lane * PANEL_BLOCK + row % lane * 2 * LINE) };
-            spread_kernels(&taps, to, lines * PANEL_BLOCK);
+            let to = unsafe { to.add(row * 2 * LINE) };
+            spread_kernels(&taps, to, k * 2 * LINE);
         }
     })
 }
@@ -91,6 +100,17 @@ vectorised! {
             }
         }
     }
+}
+
+/// Pixels as a format takes them.
+#[inline(always)]
+fn taken<'a, const N: usize>(pixels: [&'a [f32]; N], format: Format, to: &'a mut [[f32; CHUNK]; N]) -> [&'a [f32]; N] {
+    if format != Format::Rounded {
+        return pixels;
+    }
+    let len = pixels[0].len();
+    to.iter_mut().zip(pixels).for_each(|(to, pixels)| round(pixels, &mut to[..len]));
+    to.each_ref().map(|pixels| &pixels[..len])
 }
 
 /// Four numbers of a patch's row or column added up: Bᵀ d.
@@ -232,14 +252,13 @@ fn patches_of(space: &Space) -> usize {
     space.height.div_ceil(2) * space.width.div_ceil(2) * space.images
 }
 
-/// Writes the sums of `count` patches from `first` on as rows from `row` on of 16 arrays of `held` rows of `padded`
-/// channels.
-fn spread(x: &[f32], space: &Space, first: usize, count: usize, to: &Rows, row: usize, held: usize, padded: usize) {
+/// Writes the sums of `count` patches from `first` on as rows from `row` on of 16 arrays of `held` rows.
+fn spread(x: &[f32], format: Format, space: &Space, first: usize, count: usize, to: &Rows, row: usize, held: usize) {
     let &Space { height, width, images, .. } = space;
     let channels = x.len() / (height * width * images).max(1);
     let nothing = [0f32; CHUNK];
-    // Rows of whole lines have no gaps between them.
-    runs(space, first, count, if channels == padded { usize::MAX } else { 1 }, |done, run| {
+    let mut rounded = [[0f32; CHUNK]; SUMS];
+    runs(space, first, count, usize::MAX, |done, run| {
         let len = run.count * channels;
         for from in (0..len).step_by(CHUNK) {
             let len = (len - from).min(CHUNK);
@@ -250,13 +269,8 @@ fn spread(x: &[f32], space: &Space, first: usize, count: usize, to: &Rows, row: 
                 }
                 &x[((y * width + x_) * images + run.image) * channels + from..][..len]
             };
-            spread_patch(&std::array::from_fn(pixel), to, (row + done) * padded + from, held * padded);
-        }
-        if channels < padded {
-            for sum in 0..SUMS {
-                // SAFETY: the caller alone writes these rows.
-                unsafe { to.slice((sum * held + row + done) * padded + channels, padded - channels) }.fill(0.0);
-            }
+            let patch = taken(std::array::from_fn(pixel), format, &mut rounded);
+            spread_patch(&patch, to, (row + done) * channels + from, held * channels);
         }
     });
 }
@@ -273,14 +287,13 @@ struct Run {
 /// The convolution of `x` with kernels of [`pack`].
 pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let &Space { height, width, images, .. } = space;
-    let (n, padded) = (panels.n, panels.k / SUMS);
-    let lines = padded / Format::F32.lane();
+    let (n, channels) = (panels.n, panels.k / SUMS);
     let tiles = tiles(panels.isa, Format::F32);
     let Tile::Gathered(tile) = tiles.tile else { unreachable!("f32 is read where it lies") };
     let patches = patches_of(space);
     let mut out = uninitialised(height * width * images * n);
     let rows = Rows::new(&mut out);
-    let fit = (BLOCK_BYTES / (SUMS * padded * size_of::<f32>())).min(MOST_PATCHES);
+    let fit = (BLOCK_BYTES / (SUMS * channels.max(1) * size_of::<f32>())).min(MOST_PATCHES);
     let threads = rayon::current_num_threads();
     let fair = patches.div_ceil(threads * if threads > 1 { 4 } else { 1 });
     let block = (fit.min(fair) / tiles.rows).max(1) * tiles.rows;
@@ -288,26 +301,26 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
         let first = i * block;
         let count = (patches - first).min(block);
         let held = count.next_multiple_of(tiles.rows);
-        let values = SUMS * held * (padded + PANEL);
+        let values = SUMS * held * (channels + PANEL);
         with_scratch(values * size_of::<f32>(), |scratch| {
             // SAFETY: the scratch is this task's, and as large as asked for.
             let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.at(0).cast::<f32>(), values) };
-            let (sums, products) = scratch.split_at_mut(SUMS * held * padded);
-            spread(x, space, first, count, &Rows::new(sums), 0, held, padded);
+            let (sums, products) = scratch.split_at_mut(SUMS * held * channels);
+            spread(x, panels.format, space, first, count, &Rows::new(sums), 0, held);
             for panel in 0..n.div_ceil(PANEL) {
                 let columns = (n - panel * PANEL).min(PANEL);
                 let bias = bias.map(|bias| &bias[panel * PANEL..][..columns]);
                 for sum in 0..SUMS {
-                    let kernel = unsafe { panels.at(panel).add(sum * lines * PANEL_BLOCK) };
+                    let kernel = unsafe { panels.at(panel).add(sum * channels * 2 * LINE) };
                     for row in (0..held).step_by(tiles.rows) {
                         let mut sources = [std::ptr::null::<u8>(); MOST_ROWS];
                         for (i, source) in sources[..tiles.rows].iter_mut().enumerate() {
                             // Rows beyond the last stand for the first.
                             let row = if row + i < count { row + i } else { 0 };
-                            *source = sums[(sum * held + row) * padded..].as_ptr().cast();
+                            *source = sums[(sum * held + row) * channels..].as_ptr().cast();
                         }
                         let to = products[(sum * held + row) * PANEL..][..tiles.rows * PANEL].as_mut_ptr();
-                        unsafe { tile(1, lines, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
+                        unsafe { tile(1, channels, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
                     }
                 }
                 let mut pixels = [[0f32; CHUNK]; 4];
@@ -340,16 +353,23 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
 }
 
 /// `[tap][channel][n]`: the gradient of the weight.
-pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, channels: usize, n: usize) -> Vec<f32> {
+pub(crate) fn weight_gradient(
+    isa: Isa,
+    format: Format,
+    x: &[f32],
+    dy: &[f32],
+    space: &Space,
+    channels: usize,
+    n: usize,
+) -> Vec<f32> {
     let &Space { height, width, images, .. } = space;
-    let padded = channels.next_multiple_of(Format::F32.lane());
     let patches = patches_of(space);
     if patches == 0 {
         return vec![0f32; 9 * channels * n];
     }
-    let fit = GRADIENT_BYTES / (SUMS * (padded + n) * size_of::<f32>());
+    let fit = GRADIENT_BYTES / (SUMS * (channels + n) * size_of::<f32>());
     let part = (fit / SUMMED_ROWS).max(4) * SUMMED_ROWS;
-    let mut sums = uninitialised(SUMS * part.min(patches) * padded);
+    let mut sums = uninitialised(SUMS * part.min(patches) * channels);
     let mut products = uninitialised(SUMS * part.min(patches) * n);
     let nothing = [0f32; CHUNK];
     // Of each sum, [channel][n]
@@ -359,7 +379,8 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
         let (to_sums, to_products) = (Rows::new(&mut sums), Rows::new(&mut products));
         each_task((0..held).step_by(TASK_PATCHES).collect(), |row| {
             let count = (held - row).min(TASK_PATCHES);
-            spread(x, space, first + row, count, &to_sums, row, held, padded);
+            let mut rounded = [[0f32; CHUNK]; 4];
+            spread(x, format, space, first + row, count, &to_sums, row, held);
             runs(space, first + row, count, usize::MAX, |done, run| {
                 let len = run.count * n;
                 for from in (0..len).step_by(CHUNK) {
@@ -371,14 +392,16 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
                         }
                         &dy[((y * width + x) * images + run.image) * n + from..][..len]
                     };
-                    spread_pixels(&std::array::from_fn(pixel), &to_products, (row + done) * n + from, held * n);
+                    let at = (row + done) * n + from;
+                    let pixels = taken(std::array::from_fn(pixel), format, &mut rounded);
+                    spread_pixels(&pixels, &to_products, at, held * n);
                 }
             });
         });
         let of_sum = |(sum, kernel): (usize, &mut Vec<f32>)| {
-            let (x, dy) = (&sums[sum * held * padded..][..held * padded], &products[sum * held * n..][..held * n]);
+            let (x, dy) = (&sums[sum * held * channels..][..held * channels], &products[sum * held * n..][..held * n]);
             let taps = Taps::Dense { rows: held };
-            let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, padded, n);
+            let more = crate::weight_gradient::weight_gradient(isa, Format::F32, x, dy, &taps, channels, n);
             match first {
                 0 => *kernel = more,
                 _ => kernel.iter_mut().zip(more).for_each(|(sum, more)| *sum += more),
@@ -400,6 +423,7 @@ pub(crate) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], space: &Space, ch
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operands::rounded;
     use crate::philox::fill_normal;
 
     fn values(count: usize, seed: u64) -> Vec<f32> {
@@ -432,14 +456,14 @@ mod tests {
     }
 
     fn filtered(
-        isa: Isa,
+        (isa, format): (Isa, Format),
         x: &[f32],
         weight: &[f32],
         space: &Space,
         sizes: (usize, usize),
         transposed: bool,
     ) -> Vec<f32> {
-        convolve(x, space, &pack(isa, weight, sizes.0, sizes.1, transposed), None)
+        convolve(x, space, &pack(isa, format, weight, sizes.0, sizes.1, transposed), None)
     }
 
     #[test]
@@ -449,15 +473,19 @@ mod tests {
             for (case, (height, width, images, inputs, outputs)) in shapes.into_iter().enumerate() {
                 let space = Space { height, width, images, kernel: (3, 3), stride: 1, padding: 1 };
                 let weight = values(outputs * inputs * 9, 1 + case as u64);
-                for transposed in [false, true] {
+                for (format, transposed) in
+                    [Format::F32, Format::Rounded].into_iter().flat_map(|format| [(format, false), (format, true)])
+                {
                     let k = if transposed { outputs } else { inputs };
                     let x = values(height * width * images * k, 100 + case as u64);
-                    let y = filtered(isa, &x, &weight, &space, (outputs, inputs), transposed);
-                    let expected = expected(&x, &weight, &space, (outputs, inputs), transposed);
+                    let y = filtered((isa, format), &x, &weight, &space, (outputs, inputs), transposed);
+                    let taken =
+                        |values: &[f32]| if format == Format::Rounded { rounded(values) } else { values.to_vec() };
+                    let expected = expected(&taken(&x), &taken(&weight), &space, (outputs, inputs), transposed);
                     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
                     let error = square(&mut y.iter().zip(&expected).map(|(y, e)| f64::from(*y) - e));
                     let relative = (error / square(&mut expected.iter().copied())).sqrt();
-                    assert!(relative < 5e-7, "{isa:?} case {case}, transposed {transposed}: {relative:e}");
+                    assert!(relative < 5e-7, "{isa:?} {format:?} case {case}, transposed {transposed}: {relative:e}");
                 }
             }
         }
@@ -472,9 +500,14 @@ mod tests {
                     continue;
                 }
                 let space = Space { height, width, images, kernel: (3, 3), stride: 1, padding: 1 };
-                let x = values(height * width * images * inputs, 20 + case as u64);
-                let dy = values(height * width * images * outputs, 30 + case as u64);
-                let dw = weight_gradient(isa, &x, &dy, &space, inputs, outputs);
+                let format = if case == 1 { Format::Rounded } else { Format::F32 };
+                let mut x = values(height * width * images * inputs, 20 + case as u64);
+                let mut dy = values(height * width * images * outputs, 30 + case as u64);
+                let dw = weight_gradient(isa, format, &x, &dy, &space, inputs, outputs);
+                if format == Format::Rounded {
+                    round_in_place(&mut x);
+                    round_in_place(&mut dy);
+                }
                 assert_eq!(dw.len(), 9 * inputs * outputs);
                 let (mut error, mut square) = (0f64, 0f64);
                 // Every weight of a small one, some of a large one.
@@ -507,7 +540,7 @@ mod tests {
             for (row, column) in [(0, 0), (2, 3), (3, 2), (5, 4)] {
                 let mut x = values(36 * 2 * 16, 6);
                 x[((row * 6 + column) * 2 + 1) * 16 + 3] = bad;
-                let y = filtered(crate::isa(), &x, &weight, &space, (16, 16), false);
+                let y = filtered((crate::isa(), Format::F32), &x, &weight, &space, (16, 16), false);
                 for (at, y) in y.chunks(16).enumerate() {
                     let near = |a: usize, b: usize| a.abs_diff(b) <= 1;
                     let reached = at % 2 == 1 && near(at / 2 / 6, row) && near(at / 2 % 6, column);
@@ -521,12 +554,12 @@ mod tests {
     fn an_image_does_not_depend_on_its_neighbours() {
         let space = |images| Space { height: 5, width: 6, images, kernel: (3, 3), stride: 1, padding: 1 };
         let (x, weight) = (values(30 * 7 * 20, 8), values(17 * 20 * 9, 9));
-        let all = filtered(crate::isa(), &x, &weight, &space(7), (17, 20), false);
+        let all = filtered((crate::isa(), Format::F32), &x, &weight, &space(7), (17, 20), false);
         for image in [0, 3, 6] {
             let of_image = |values: &[f32], width: usize| -> Vec<f32> {
                 values.chunks(width).skip(image).step_by(7).flatten().copied().collect()
             };
-            let one = filtered(crate::isa(), &of_image(&x, 20), &weight, &space(1), (17, 20), false);
+            let one = filtered((crate::isa(), Format::F32), &of_image(&x, 20), &weight, &space(1), (17, 20), false);
             assert_eq!(one, of_image(&all, 17));
         }
     }

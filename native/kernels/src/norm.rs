@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::{apply2, apply3};
 use crate::simd::{sigmoid, vectorised};
 use crate::spent::used_up;
 use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
@@ -30,7 +31,7 @@ pub fn group_norm(x: &Tensor, scale_shift: &Tensor, groups: usize, eps: f64, sil
         #[cfg(feature = "cuda")]
         statistics_on_gpu: OnceLock::new(),
     };
-    x.contiguous()?.apply_op2(&scale_shift.contiguous()?, op)
+    apply2(&x.contiguous()?, &scale_shift.contiguous()?, op)
 }
 
 struct GroupNorm {
@@ -265,14 +266,14 @@ impl CustomOp2 for GroupNorm {
 
 /// Layer norm over the last axis: `x` (..., C), `gamma` and `beta` (C).
 pub fn layer_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f64) -> Result<Tensor> {
-    x.contiguous()?.apply_op3(gamma, beta, RowNorm { centre: true, eps: eps as f32 })
+    apply3(&x.contiguous()?, gamma, beta, RowNorm { centre: true, eps: eps as f32 })
 }
 
 /// Root-mean-square norm over the last axis: `x / max(rms(x), eps) * gamma`, `x` (..., C), `gamma` (C).
 ///
 /// With eps = 1e-12 / sqrt(C) this is the RMSNorm of lucidrains' layers: `normalize(x) * sqrt(C) * gamma`.
 pub fn rms_norm(x: &Tensor, gamma: &Tensor, eps: f64) -> Result<Tensor> {
-    x.contiguous()?.apply_op3(gamma, gamma, RowNorm { centre: false, eps: eps as f32 })
+    apply3(&x.contiguous()?, gamma, gamma, RowNorm { centre: false, eps: eps as f32 })
 }
 
 /// Rows whose gains' gradients are added up in f32 before they are added to the total in f64.

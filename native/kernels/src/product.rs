@@ -2,7 +2,8 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, isa, tiles};
+use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, interleave, tiles};
+use crate::operands::round_in_place;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -65,7 +66,7 @@ pub(crate) fn with_scratch<R>(bytes: usize, work: impl FnOnce(&Lines) -> R) -> R
 /// Weights packed for one path: `k` rows of `n` columns in panels of 32.
 pub(crate) struct Panels {
     pub isa: Isa,
-    format: Format,
+    pub format: Format,
     pub k: usize,
     pub n: usize,
     blocks: usize,
@@ -83,7 +84,6 @@ impl Panels {
     /// Packs `taps` x `k_per_tap` rows by `n` columns.
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
         let (k, lane) = (taps * k_per_tap, format.lane());
-        let tiles = tiles(isa, format);
         // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
         let (taps, rows) = if k_per_tap.is_multiple_of(lane) { (taps, k_per_tap) } else { (1, k) };
         let per_tap = rows.div_ceil(lane);
@@ -98,10 +98,13 @@ impl Panels {
                     let from = &data[first..][k / k_per_tap * at.tap + k % k_per_tap * at.k..];
                     turn(from, &at, columns, &mut turned[row..], lane, taps);
                 }
-                for (tap, rows) in turned.chunks_exact(lane).enumerate() {
+                for (tap, rows) in turned.chunks_exact_mut(lane).enumerate() {
                     let to = unsafe { to.add((tap * per_tap + block) * PANEL_BLOCK) };
                     match format {
-                        Format::F32 => {
+                        Format::F32 | Format::Rounded => {
+                            if format == Format::Rounded {
+                                round_in_place(rows.as_flattened_mut());
+                            }
                             for (row, values) in rows.iter().enumerate() {
                                 unsafe {
                                     to.add(row * 2 * LINE).copy_from_nonoverlapping(values.as_ptr().cast(), LINE)
@@ -111,7 +114,7 @@ impl Panels {
                         Format::Bf16 => {
                             for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
                                 let to = unsafe { to.add(pair * 2 * LINE) };
-                                unsafe { (tiles.interleave)(rows[0].as_ptr(), rows[1].as_ptr(), to) };
+                                unsafe { interleave(rows[0].as_ptr(), rows[1].as_ptr(), to) };
                             }
                         }
                     }
@@ -149,13 +152,15 @@ impl Panels {
 /// Columns of half a panel: a line of f32.
 pub(crate) const HALF: usize = 16;
 
-/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`.
+/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`, for at least one column and one tap.
 #[inline(always)]
 pub(crate) fn turn(from: &[f32], at: &Strides, columns: usize, to: &mut [[f32; HALF]], apart: usize, taps: usize) {
+    assert!(columns <= HALF && (taps - 1) * apart < to.len());
+    assert!((columns - 1) * at.n + (taps - 1) * at.tap < from.len());
     for column in 0..columns {
-        let from = &from[column * at.n..];
-        for (tap, to) in to.iter_mut().step_by(apart).take(taps).enumerate() {
-            to[column] = from[tap * at.tap];
+        for tap in 0..taps {
+            // SAFETY: looked at above, once for all.
+            unsafe { to.get_unchecked_mut(tap * apart)[column] = *from.get_unchecked(column * at.n + tap * at.tap) };
         }
     }
 }
@@ -175,14 +180,16 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     };
     let lane = panels.format.lane();
     match tiles.tile {
-        // Whole lines: every row is read where it lies, for all taps.
-        Tile::Gathered(tile) if channels.is_multiple_of(lane) => {
-            let lines = channels / lane;
-            let nothing = vec![0u8; lines * LINE];
+        // Every row is read where it lies, for all taps.
+        Tile::Gathered(tile)
+            if panels.format == Format::F32 || (panels.format == Format::Bf16 && channels.is_multiple_of(lane)) =>
+        {
+            let bytes = channels * LINE / lane;
+            let nothing = vec![0u8; bytes];
             with_rows(x, channels, panels.format, &tiles, |base| {
                 split(&mut out, &|first, out| {
-                    let sources = pointers(taps, first, out.len() / n, tiles.rows, lines * LINE, base, &nothing);
-                    multiply_gathered(tile, tiles.rows, taps.count(), lines, &sources, panels, bias, out);
+                    let sources = pointers(taps, first, out.len() / n, tiles.rows, bytes, base, &nothing);
+                    multiply_gathered(tile, tiles.rows, taps.count(), bytes / STEP, &sources, panels, bias, out);
                 });
             });
         }
@@ -193,7 +200,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
                 pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
                 let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
                 let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
-                multiply_gathered(tile, tiles.rows, 1, panels.blocks, &sources, panels, bias, out);
+                multiply_gathered(tile, tiles.rows, 1, panels.blocks * LINE / STEP, &sources, panels, bias, out);
             });
         }),
         Tile::Packed(tile) => split(&mut out, &|first, out| {
@@ -213,10 +220,13 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     out
 }
 
-/// Runs `work` on the rows of `x` in whole lines: as they are, or rounded to bf16 once for all taps.
+/// Bytes of a step of k: a number in f32, a pair in bf16.
+const STEP: usize = 4;
+
+/// Runs `work` on the rows of `x`: as they are, or rounded to bf16 once for all taps.
 fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
     match format {
-        Format::F32 => work(Base(x.as_ptr().cast())),
+        Format::F32 | Format::Rounded => work(Base(x.as_ptr().cast())),
         Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
             let row_bytes = channels * 2;
             let convert = |(i, rows): (usize, &[f32])| unsafe {
@@ -272,7 +282,7 @@ fn multiply_gathered(
     tile: GatheredTile,
     tile_rows: usize,
     taps: usize,
-    lines: usize,
+    steps: usize,
     sources: &[*const u8],
     panels: &Panels,
     bias: Option<&[f32]>,
@@ -291,9 +301,9 @@ fn multiply_gathered(
             if present == tile_rows && columns == PANEL {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                 let to = &mut out[at..at + (tile_rows - 1) * n + PANEL];
-                unsafe { tile(taps, lines, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
+                unsafe { tile(taps, steps, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
             } else {
-                unsafe { tile(taps, lines, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
+                unsafe { tile(taps, steps, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
                 store_sums(&sums, present, columns, bias, &mut out[at..], n);
             }
         }
@@ -408,14 +418,6 @@ pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// The path and format for a precision on this machine.
-pub(crate) fn path(precision: crate::Precision) -> (Isa, Format) {
-    match precision {
-        crate::Precision::F32 => (isa(), Format::F32),
-        crate::Precision::Bf16 => (isa(), Format::Bf16),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,7 +437,7 @@ mod tests {
     fn rounded(format: Format, value: f32) -> f64 {
         f64::from(match format {
             Format::F32 => value,
-            Format::Bf16 => crate::isa::from_bf16(crate::isa::to_bf16(value)),
+            Format::Rounded | Format::Bf16 => crate::isa::from_bf16(crate::isa::to_bf16(value)),
         })
     }
 
@@ -467,7 +469,10 @@ mod tests {
     #[test]
     fn products_match_f64_on_every_path() {
         for isa in paths() {
-            for format in [Format::F32, Format::Bf16] {
+            for format in [Format::F32, Format::Rounded, Format::Bf16] {
+                if format == Format::Bf16 && !isa.fast_bf16() {
+                    continue;
+                }
                 for (case, (taps, channels, n)) in shapes().into_iter().enumerate() {
                     let inputs = taps.transposed().rows();
                     let x = values(inputs * channels, case as u32);

@@ -4,6 +4,7 @@
 mod cuda;
 
 use crate::device::on_gpus;
+use crate::graph::apply3;
 use crate::join::add;
 use crate::simd::{sigmoid, vectorised};
 use crate::spent::used_up;
@@ -46,7 +47,7 @@ fn apply(x: &Tensor, gains: &Tensor, residual: Option<&Tensor>, eps: f64) -> Res
     let gains = gains.contiguous()?;
     // The op takes three arguments; without a residual the gains stand in its place.
     let residual = residual.map_or_else(|| Ok(gains.clone()), Tensor::contiguous)?;
-    x.contiguous()?.apply_op3(&gains, &residual, op)
+    apply3(&x.contiguous()?, &gains, &residual, op)
 }
 
 struct ScaledNorm {

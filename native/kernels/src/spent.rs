@@ -13,7 +13,7 @@ use std::collections::hash_map::Entry;
 type Gradients = HashMap<TensorId, (Tensor, Tensor)>;
 
 thread_local! {
-    /// Weights with their gradients, while [`backward`] runs on this thread.
+    /// Variables with their gradients, while [`backward`] runs on this thread.
     static GRADIENTS: RefCell<Option<Gradients>> = const { RefCell::new(None) };
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn used_up(result: &Tensor) -> Result<()> {
     }
 }
 
-/// The gradient of a weight: kept until the end of [`backward`], or given back for candle to add to zeros.
+/// The gradient of a variable: kept until the end of [`backward`]. Any other is given back, for candle to add to zeros.
 pub(crate) fn kept_gradient(weight: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
     if !weight.is_variable() {
         return Ok(Some(gradient));

@@ -1,8 +1,8 @@
 //! A layer's kernel together with its packed forms.
 
-use crate::isa::Format;
 use crate::minimal;
-use crate::product::{Panels, Strides, path};
+use crate::operands::{Path, path};
+use crate::product::{Panels, Strides};
 use crate::{Precision, storage};
 use candle_core::{Result, Tensor};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ struct PackedOnGpu {
 }
 
 struct Packed {
-    format: Format,
+    path: Path,
     transposed: bool,
     filtering: bool,
     version: u64,
@@ -65,11 +65,10 @@ impl Weight {
     /// The kernel packed for a product: from in to out channels, or `transposed` from out to in; for minimal `filtering`
     /// or not.
     pub(crate) fn panels(&self, precision: Precision, transposed: bool, filtering: bool) -> Result<Arc<Panels>> {
-        let (isa, format) = path(precision);
+        let path = path(precision);
         let version = self.version.load(Ordering::Acquire);
         let mut packed = self.packed.lock().expect("packing does not panic");
-        let found =
-            packed.iter().position(|p| (p.format, p.transposed, p.filtering) == (format, transposed, filtering));
+        let found = packed.iter().position(|p| (p.path, p.transposed, p.filtering) == (path, transposed, filtering));
         if let Some(found) = found {
             // Versions count the changes of variables.
             if packed[found].version == version || !self.tensor.is_variable() {
@@ -79,14 +78,20 @@ impl Weight {
         }
         let (outputs, inputs, taps) = self.sizes();
         let panels = storage::with_values(&self.tensor, |data| {
+            let (isa, format) = (path.isa, path.format);
+            // k grows, whichever side it is.
+            let (data, outputs, inputs) = match transposed {
+                true => (path.kernel(data, data.len()), outputs * path.parts(), inputs),
+                false => (path.kernel(data, inputs * taps), outputs, inputs * path.parts()),
+            };
             Ok(if filtering {
-                minimal::pack(isa, data, outputs, inputs, transposed)
+                minimal::pack(isa, format, &data, outputs, inputs, transposed)
             } else if transposed {
                 let at = Strides { tap: 1, k: inputs * taps, n: taps };
-                Panels::pack(isa, format, data, taps, outputs, inputs, at)
+                Panels::pack(isa, format, &data, taps, outputs, inputs, at)
             } else {
                 let at = Strides { tap: 1, k: taps, n: inputs * taps };
-                Panels::pack(isa, format, data, taps, inputs, outputs, at)
+                Panels::pack(isa, format, &data, taps, inputs, outputs, at)
             })
         })?;
         let panels = Arc::new(panels);
@@ -97,7 +102,7 @@ impl Weight {
             }
             packed.clear();
         }
-        packed.push(Packed { format, transposed, filtering, version, panels: panels.clone() });
+        packed.push(Packed { path, transposed, filtering, version, panels: panels.clone() });
         Ok(panels)
     }
 

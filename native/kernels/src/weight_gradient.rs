@@ -2,11 +2,13 @@
 //!
 //! Sums run over the rows in one order, so that threads do not change a bit.
 
-use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, Tiles, WIDE, tiles};
+use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, WIDE, interleave, tiles};
+use crate::operands::{round_in_place, rounded};
 use crate::product::{Lines, SUMMED_ROWS, with_scratch};
 use crate::storage::{each_task, uninitialised};
 use crate::taps::Taps;
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// The most rows of k between two visits of a tile.
 const ROWS: usize = 512;
@@ -17,7 +19,9 @@ const VISIT_BYTES: usize = 256 * 1024;
 fn visited(format: Format, n: usize) -> usize {
     match format {
         // Sums begin anew within a visit, so that they do not depend on its length.
-        Format::F32 => (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS,
+        Format::F32 | Format::Rounded => {
+            (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS
+        }
         Format::Bf16 => ROWS,
     }
 }
@@ -41,9 +45,9 @@ pub(crate) fn weight_gradient(
     let lane = format.lane();
     let blocks = rows.div_ceil(lane);
     let panels = n.div_ceil(PANEL);
-    let columns = pack_columns(dy, rows, n, format, &tiles);
+    let columns = pack_columns(dy, rows, n, format);
     let chunk_blocks = visited(format, n.max(1)) / lane;
-    let source = Source::new(x, channels, taps, format, &tiles);
+    let source = Source::new(x, channels, taps, format);
     let mut out = uninitialised(tap_count * channels * n);
     // Channels a task, in groups of sixteen: a 1x1 kernel has one tap for all threads, and nine are no even number.
     let threads = rayon::current_num_threads();
@@ -96,19 +100,25 @@ pub(crate) fn weight_gradient(
 
 /// Where the lines of sixteen channels of a row, or of a pair of rows in bf16, come from.
 enum Source<'a> {
-    /// Rows of whole lines in f32, read where they lie.
-    InPlace { x: &'a [f32], channels: usize },
+    /// Rows in f32, read where they lie, with what follows them: sums of channels that are none are left where they are.
+    /// `end` holds the last numbers again, and a line of nothing.
+    InPlace { x: Cow<'a, [f32]>, channels: usize, end: Vec<f32> },
     /// Pairs of rows in bf16, made once for all taps: [group][pair].
     Paired { pairs: usize, lines: Lines },
-    /// Copied for each tap.
-    Copied { x: &'a [f32], channels: usize, format: Format, tiles: &'a Tiles },
+    /// Pairs of rows in bf16, made for each tap.
+    Copied { x: &'a [f32], channels: usize },
 }
 
 impl<'a> Source<'a> {
-    fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format, tiles: &'a Tiles) -> Self {
+    fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format) -> Self {
         let whole = channels.is_multiple_of(WIDE);
         match (format, taps) {
-            (Format::F32, _) if whole => Self::InPlace { x, channels },
+            (Format::F32 | Format::Rounded, _) => {
+                let x = if format == Format::Rounded { Cow::Owned(rounded(x)) } else { Cow::Borrowed(x) };
+                let last = &x[x.len().saturating_sub(WIDE)..];
+                let end = last.iter().copied().chain([0.0; WIDE]).collect();
+                Self::InPlace { x, channels, end }
+            }
             // With an even number of images, both rows of a pair move to the same pair of another pixel.
             (Format::Bf16, Taps::Space(space)) if whole && space.images.is_multiple_of(2) => {
                 let (groups, pairs) = (channels / WIDE, x.len() / channels / 2);
@@ -117,7 +127,7 @@ impl<'a> Source<'a> {
                     let (even, odd) = rows.split_at(channels);
                     for (group, (even, odd)) in even.chunks_exact(WIDE).zip(odd.chunks_exact(WIDE)).enumerate() {
                         let to = lines.at((group * pairs + pair) * LINE);
-                        unsafe { (tiles.interleave)(even.as_ptr(), odd.as_ptr(), to) };
+                        unsafe { interleave(even.as_ptr(), odd.as_ptr(), to) };
                     }
                 };
                 if rayon::current_num_threads() == 1 {
@@ -127,7 +137,7 @@ impl<'a> Source<'a> {
                 }
                 Self::Paired { pairs, lines }
             }
-            _ => Self::Copied { x, channels, format, tiles },
+            _ => Self::Copied { x, channels },
         }
     }
 
@@ -135,10 +145,14 @@ impl<'a> Source<'a> {
     fn lines(&self, group: usize, sources: &[i32], packed: &Lines, to: &mut [*const u8]) {
         static NOTHING: [f32; WIDE] = [0.0; WIDE];
         match *self {
-            Self::InPlace { x, channels } => {
+            Self::InPlace { ref x, channels, ref end } => {
+                let line = |at: usize| match x.get(at..at + WIDE) {
+                    Some(line) => line,
+                    None => &end[at + end.len() - WIDE - x.len()..][..WIDE],
+                };
                 for (to, &source) in to.iter_mut().zip(sources) {
                     *to = match usize::try_from(source) {
-                        Ok(source) => x[source * channels + group * WIDE..][..WIDE].as_ptr().cast(),
+                        Ok(source) => line(source * channels + group * WIDE).as_ptr().cast(),
                         Err(_) => NOTHING.as_ptr().cast(),
                     };
                 }
@@ -151,8 +165,8 @@ impl<'a> Source<'a> {
                     };
                 }
             }
-            Self::Copied { x, channels, format, tiles } => {
-                pack_group(x, channels, group, sources, format, tiles, packed);
+            Self::Copied { x, channels } => {
+                pack_group(x, channels, group, sources, packed);
                 for (k, to) in to.iter_mut().enumerate() {
                     *to = packed.at(k * LINE);
                 }
@@ -162,7 +176,7 @@ impl<'a> Source<'a> {
 }
 
 /// Rows of `dy` as panels whose k runs over rows.
-fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles) -> Lines {
+fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format) -> Lines {
     let lane = format.lane();
     let blocks = rows.div_ceil(lane);
     let lines = Lines::new(n.div_ceil(PANEL) * blocks * PANEL_BLOCK);
@@ -170,23 +184,18 @@ fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format, tiles: &Tiles
     each_task(parts.collect(), |(panel, first)| {
         let base = lines.at((panel * blocks + first / lane) * PANEL_BLOCK);
         // The last block is filled up with nothing.
-        let whole = (rows - first).div_ceil(lane) * lane;
-        pack_panel(dy, first, whole.min(PACKED_ROWS), n, panel, format, tiles, base);
+        let count = ((rows - first).div_ceil(lane) * lane).min(PACKED_ROWS);
+        pack_panel(dy, first, count, n, panel, format, base);
+        if format == Format::Rounded {
+            // SAFETY: just written, by this task.
+            round_in_place(unsafe { std::slice::from_raw_parts_mut(base.cast(), count * PANEL) });
+        }
     });
     lines
 }
 
 /// `count` rows of one panel, from `first` on.
-fn pack_panel(
-    dy: &[f32],
-    first: usize,
-    count: usize,
-    n: usize,
-    panel: usize,
-    format: Format,
-    tiles: &Tiles,
-    base: *mut u8,
-) {
+fn pack_panel(dy: &[f32], first: usize, count: usize, n: usize, panel: usize, format: Format, base: *mut u8) {
     let step = format.lane() / 16;
     let nothing = [0f32; PANEL];
     let columns = (n - panel * PANEL).min(PANEL);
@@ -209,26 +218,18 @@ fn pack_panel(
         unsafe {
             let to = base.add(k * 2 * LINE);
             match format {
-                Format::F32 => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
+                Format::F32 | Format::Rounded => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
                 Format::Bf16 => {
-                    (tiles.interleave)(pair[0], pair[1], to);
-                    (tiles.interleave)(pair[0].add(16), pair[1].add(16), to.add(LINE));
+                    interleave(pair[0], pair[1], to);
+                    interleave(pair[0].add(16), pair[1].add(16), to.add(LINE));
                 }
             }
         }
     }
 }
 
-/// Sixteen channels of gathered rows, one line for each row (f32) or pair of rows (bf16).
-fn pack_group(
-    x: &[f32],
-    channels: usize,
-    group: usize,
-    sources: &[i32],
-    format: Format,
-    tiles: &Tiles,
-    packed: &Lines,
-) {
+/// Sixteen channels of gathered rows in bf16, one line for each pair of rows.
+fn pack_group(x: &[f32], channels: usize, group: usize, sources: &[i32], packed: &Lines) {
     let first = group * WIDE;
     let present = (channels - first).min(WIDE);
     let nothing = [0f32; WIDE];
@@ -246,18 +247,8 @@ fn pack_group(
             }
         }
     };
-    match format {
-        Format::F32 => {
-            for (k, &source) in sources.iter().enumerate() {
-                let from = row(0, source);
-                unsafe { packed.at(k * LINE).copy_from_nonoverlapping(from.cast(), LINE) };
-            }
-        }
-        Format::Bf16 => {
-            for (k, pair) in sources.chunks_exact(2).enumerate() {
-                let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
-                unsafe { (tiles.interleave)(even, odd, packed.at(k * LINE)) };
-            }
-        }
+    for (k, pair) in sources.chunks_exact(2).enumerate() {
+        let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
+        unsafe { interleave(even, odd, packed.at(k * LINE)) };
     }
 }

@@ -155,7 +155,7 @@ fn less_memory_gives_the_same_bits() {
         inputs.iter().for_each(|v| all.extend(values(store.get(v).expect("a gradient"))));
         all
     };
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, Precision::Bf16x3] {
         with_precision(precision, || -> Result<()> {
             // The weight is used twice, so that its gradients are added up.
             let h = conv2d(&x, &weight(), Some(&bias), 1, 1)?;

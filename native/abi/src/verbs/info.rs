@@ -32,7 +32,7 @@ fn info(_: &Context, request: &Value) -> Result<Value, Refusal> {
         "version": env!("CARGO_PKG_VERSION"),
         "abi": ABI_VERSION,
         "isa": isa.name(),
-        "precisions": ["f32", "bf16"],
+        "precisions": super::networks::PRECISIONS.map(|(name, _)| name),
         "fast_bf16": isa.fast_bf16(),
         "threads": rayon::current_num_threads(),
         "cuda": kinora_kernels::BUILT_FOR_GPUS,

@@ -40,7 +40,8 @@ const WEIGHTS_FILE: &str = "diffusion_pytorch_model.safetensors";
 const LONGEST_CONFIG: u64 = 1 << 20;
 
 /// The precisions by name.
-pub(super) const PRECISIONS: [(&str, Precision); 2] = [("f32", Precision::F32), ("bf16", Precision::Bf16)];
+pub(super) const PRECISIONS: [(&str, Precision); 3] =
+    [("f32", Precision::F32), ("bf16", Precision::Bf16), ("bf16x3", Precision::Bf16x3)];
 
 fn config_of(f: &Fields) -> Result<NetworkConfig, Refusal> {
     NetworkConfig::parse(f.value("config")?).map_err(|why| f.refuse("config", format_args!("is not valid: {why}")))

@@ -1,29 +1,18 @@
 //! AVX2 and FMA tiles.
 
-use super::{Format, PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, portable};
+use super::{PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
 
 const ROWS: usize = 6;
 
-pub(super) fn tiles(format: Format) -> Tiles {
-    match format {
-        Format::F32 => Tiles {
-            rows: ROWS,
-            tile: Tile::Gathered(tile_f32),
-            wide: wide_f32,
-            convert: portable::convert_f32,
-            interleave,
-        },
-        Format::Bf16 => {
-            Tiles { rows: ROWS, tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16, interleave }
-        }
-    }
+pub(super) fn tiles() -> Tiles {
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn tile_f32(
     taps: usize,
-    lines: usize,
+    steps: usize,
     rows: *const *const u8,
     b: *const u8,
     bias: *const f32,
@@ -35,15 +24,13 @@ unsafe fn tile_f32(
         for tap in 0..taps {
             unsafe {
                 let rows: [*const f32; ROWS] = *rows.add(tap * ROWS).cast();
-                for line in 0..lines {
-                    let b = b.add((tap * lines + line) * PANEL_BLOCK).cast::<f32>().add(half * 16);
-                    for k in 0..16 {
-                        let (b0, b1) = (_mm256_loadu_ps(b.add(k * PANEL)), _mm256_loadu_ps(b.add(k * PANEL + 8)));
-                        for (sum, row) in sums.iter_mut().zip(rows) {
-                            let x = _mm256_broadcast_ss(&*row.add(line * 16 + k));
-                            sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
-                            sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
-                        }
+                let b = b.cast::<f32>().add(tap * steps * PANEL + half * 16);
+                for step in 0..steps {
+                    let (b0, b1) = (_mm256_loadu_ps(b.add(step * PANEL)), _mm256_loadu_ps(b.add(step * PANEL + 8)));
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        let x = _mm256_broadcast_ss(&*row.add(step));
+                        sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
+                        sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
                     }
                 }
             }
@@ -86,32 +73,4 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
             }
         }
     }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_bf16(
-    taps: usize,
-    lines: usize,
-    rows: *const *const u8,
-    b: *const u8,
-    bias: *const f32,
-    c: *mut f32,
-    stride: usize,
-) {
-    unsafe { portable::rows_bf16::<ROWS>(taps, lines, rows, b, bias, c, stride) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn wide_bf16(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    unsafe { portable::wide_bf16(blocks, lines, b, c) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    unsafe { portable::convert_bf16(lines, from, to, stride) }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
-    unsafe { portable::interleave(even, odd, to) }
 }

@@ -1,6 +1,6 @@
 //! AVX-512 tiles: f32, and bf16 with the dot-product instruction where the CPU has it.
 
-use super::{Format, PANEL, Tile, Tiles, WIDE, portable};
+use super::{PANEL, Tile, Tiles, WIDE, portable};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::mem::transmute;
@@ -8,33 +8,12 @@ use std::time::Instant;
 
 const ROWS: usize = 12;
 
-pub(super) fn tiles(format: Format) -> Tiles {
-    match format {
-        Format::F32 => Tiles {
-            rows: ROWS,
-            tile: Tile::Gathered(tile_f32),
-            wide: wide_f32,
-            convert: portable::convert_f32,
-            interleave,
-        },
-        Format::Bf16 => Tiles {
-            rows: ROWS,
-            tile: Tile::Gathered(tile_widened),
-            wide: wide_widened,
-            convert: convert_rounding,
-            interleave,
-        },
-    }
+pub(super) fn tiles() -> Tiles {
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
 }
 
 pub(super) fn bf16_tiles() -> Tiles {
-    Tiles {
-        rows: ROWS,
-        tile: Tile::Gathered(tile_bf16),
-        wide: wide_bf16,
-        convert: convert_bf16,
-        interleave: interleave_bf16,
-    }
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16 }
 }
 
 /// Whether the bf16 dot product does at least a third more multiplications a second than the f32 multiply-add: measured,
@@ -109,7 +88,7 @@ macro_rules! tile {
         #[target_feature(enable = $features)]
         unsafe fn $tile(
             taps: usize,
-            lines: usize,
+            steps: usize,
             rows: *const *const u8,
             b: *const u8,
             bias: *const f32,
@@ -121,15 +100,24 @@ macro_rules! tile {
                 let mut b = b.cast::<__m512i>();
                 for tap in 0..taps {
                     let rows: [*const u32; ROWS] = *rows.add(tap * ROWS).cast();
-                    for line in 0..lines {
-                        for k in 0..16 {
-                            let columns = [_mm512_loadu_si512(b.add(2 * k)), _mm512_loadu_si512(b.add(2 * k + 1))];
+                    let mut step = 0;
+                    while step + 4 <= steps {
+                        for step in step..step + 4 {
+                            let columns =
+                                [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
                             for (sum, row) in sums.iter_mut().zip(rows) {
-                                <$step>::add(sum, row.add(line * 16 + k).read_unaligned(), columns);
+                                <$step>::add(sum, row.add(step).read_unaligned(), columns);
                             }
                         }
-                        b = b.add(2 * 16);
+                        step += 4;
                     }
+                    for step in step..steps {
+                        let columns = [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
+                        for (sum, row) in sums.iter_mut().zip(rows) {
+                            <$step>::add(sum, row.add(step).read_unaligned(), columns);
+                        }
+                    }
+                    b = b.add(2 * steps);
                 }
                 for (r, sum) in sums.iter_mut().enumerate() {
                     if !bias.is_null() {
@@ -169,34 +157,6 @@ macro_rules! tile {
 
 tile!(tile_f32, wide_f32, F32, "avx512f,avx512bw,avx512vl,avx512dq");
 tile!(tile_bf16, wide_bf16, Bf16Dot, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn tile_widened(
-    taps: usize,
-    lines: usize,
-    rows: *const *const u8,
-    b: *const u8,
-    bias: *const f32,
-    c: *mut f32,
-    stride: usize,
-) {
-    unsafe { portable::rows_bf16::<ROWS>(taps, lines, rows, b, bias, c, stride) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn wide_widened(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    unsafe { portable::wide_bf16(blocks, lines, b, c) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    unsafe { portable::convert_bf16(lines, from, to, stride) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
-    unsafe { portable::interleave(even, odd, to) }
-}
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {

@@ -1,0 +1,73 @@
+/**
+ * What sizes cost that fill no whole vector or tile: odd frames, sides and channels beside the next size that does.
+ *
+ * @module
+ */
+import { type Case, type Dtype, FRAMES, type Pass } from "./cases.ts";
+import { caseFile, kinoraSide, type Measuring } from "./measure.ts";
+import type { TailRow } from "./report.ts";
+import { interleaved, median } from "./rounds.ts";
+import type { Side } from "./side.ts";
+
+type Size = readonly [channels: number, side: number, frames: number];
+
+/** Of every layer: a tail, and the size beside it. */
+const OF_ALL: readonly (readonly [Size, Size])[] = [[[64, 16, 15], [64, 16, FRAMES]], [[64, 15, 16], [64, 16, FRAMES]]];
+
+/** Of layers with a kernel, whose channels are of no heads or groups. */
+const OF_KERNELS: readonly (readonly [Size, Size])[] = ([[3, 16], [7, 16], [40, 48], [48, 64]] as const).map((
+  [tail, full],
+) => [[tail, 16, FRAMES], [full, 16, FRAMES]]);
+
+const LAYERS: Readonly<Record<string, readonly (readonly [Size, Size])[]>> = {
+  conv3x3: [...OF_ALL, ...OF_KERNELS],
+  temporal_conv: [...OF_ALL, ...OF_KERNELS],
+  linear: [...OF_ALL, ...OF_KERNELS],
+  norm: OF_ALL,
+  temporal_attention: OF_ALL,
+  spatial_attention: OF_ALL,
+};
+
+function sized(layer: string, [channels, size, frames]: Size): Case {
+  const name = `${layer}-${channels}@${size}${frames === FRAMES ? "" : `, ${frames} frames`}`;
+  return { name, layer, config: { frames, size, channels, heads: Math.ceil(channels / 64) }, peers: [] };
+}
+
+/** The pairs that are timed: a tail, and the size beside it. */
+export function tailPairs(): (readonly [tail: Case, full: Case])[] {
+  return Object.entries(LAYERS).flatMap(([layer, pairs]) =>
+    pairs.map(([tail, full]) => [sized(layer, tail), sized(layer, full)] as const)
+  );
+}
+
+/** Times each tail and the size beside it in turn, on Kinora's side alone. */
+export async function tails(
+  passes: readonly Pass[],
+  dtypes: readonly Dtype[],
+  python: Side,
+  options: Measuring,
+): Promise<TailRow[]> {
+  const rows: TailRow[] = [];
+  for (const [tail, full] of tailPairs()) {
+    for (const pass of passes) {
+      for (const dtype of dtypes) {
+        await using first = await loaded(tail, pass, dtype, python, options);
+        await using second = await loaded(full, pass, dtype, python, options);
+        const request = { seconds: options.seconds, least: 3, warm: true };
+        const timed = [first, second].map((side) => async () => (await side.time(request)).ms);
+        // Many short rounds: what is compared differs by little.
+        const [ours = [], theirs = []] = await interleaved(3 * options.rounds, timed);
+        const [ms, fullMs] = [median(ours), median(theirs)];
+        rows.push({ name: tail.name, full: full.name, pass, dtype, ms, full_ms: fullMs, ratio: ms / fullMs });
+      }
+    }
+  }
+  return rows;
+}
+
+async function loaded(of: Case, pass: Pass, dtype: Dtype, python: Side, options: Measuring): Promise<Side> {
+  const file = await caseFile(of, python, options.folder);
+  const side = kinoraSide(options);
+  await side.ask({ do: "load", wanted: { layer: of.layer, config: of.config, pass, dtype }, file });
+  return side;
+}

@@ -1,0 +1,211 @@
+//! How a precision's products are computed on a machine: by which tiles, of what operands.
+
+use crate::Precision;
+use crate::isa::{Format, Isa, from_bf16, isa, to_bf16};
+use crate::simd::vectorised;
+use crate::storage::{each_chunk, uninitialised};
+use std::borrow::Cow;
+
+/// Numbers a task.
+const CHUNK: usize = 16 * 1024;
+
+/// The tiles of a precision, and whether its operands are split before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub isa: Isa,
+    pub format: Format,
+    split: bool,
+}
+
+/// A part of a split number: the number in bf16, or what that leaves, in bf16.
+#[derive(Clone, Copy)]
+enum Part {
+    High,
+    Low,
+}
+
+/// The parts of either operand whose products add up to a split product. Low times low is left out.
+const LEFT: [Part; 3] = [Part::High, Part::High, Part::Low];
+const RIGHT: [Part; 3] = [Part::High, Part::Low, Part::High];
+
+/// The way of a precision on this machine.
+pub(crate) fn path(precision: Precision) -> Path {
+    Path::new(isa(), precision)
+}
+
+impl Path {
+    /// The way of a precision on a path.
+    pub fn new(isa: Isa, precision: Precision) -> Self {
+        let format = match precision {
+            Precision::F32 => Format::F32,
+            _ if isa.fast_bf16() => Format::Bf16,
+            _ => Format::Rounded,
+        };
+        Self { isa, format, split: precision == Precision::Bf16x3 }
+    }
+
+    /// How many times as long k is.
+    pub fn parts(&self) -> usize {
+        if self.split { LEFT.len() } else { 1 }
+    }
+
+    /// Rows of `channels`, each [`parts`](Self::parts) times as long.
+    pub fn rows<'a>(&self, x: &'a [f32], channels: usize) -> Cow<'a, [f32]> {
+        self.along(x, channels, LEFT)
+    }
+
+    /// A kernel in rows of `row` numbers, of which k takes [`parts`](Self::parts) times as many.
+    pub fn kernel<'a>(&self, weight: &'a [f32], row: usize) -> Cow<'a, [f32]> {
+        self.along(weight, row, RIGHT)
+    }
+
+    fn along<'a>(&self, values: &'a [f32], row: usize, parts: [Part; 3]) -> Cow<'a, [f32]> {
+        if !self.split {
+            return Cow::Borrowed(values);
+        }
+        let mut all = uninitialised(parts.len() * values.len());
+        each_chunk(&mut all, (parts.len() * row).max(1), |i, to| {
+            for (to, part) in to.chunks_exact_mut(row).zip(parts) {
+                take(&values[i * row..(i + 1) * row], part, to);
+            }
+        });
+        Cow::Owned(all)
+    }
+
+    /// The gradient of a weight by `work`, which gets the rows that went in and those of the gradient.
+    pub fn gradient(&self, x: &[f32], dy: &[f32], work: impl Fn(&[f32], &[f32]) -> Vec<f32>) -> Vec<f32> {
+        if !self.split {
+            return work(x, dy);
+        }
+        // k runs over rows: three sums instead of one that is longer.
+        let mut total = Vec::new();
+        for (x_part, dy_part) in LEFT.into_iter().zip(RIGHT) {
+            let sum = work(&part_of(x, x_part), &part_of(dy, dy_part));
+            match total.is_empty() {
+                true => total = sum,
+                false => total.iter_mut().zip(sum).for_each(|(total, more)| *total += more),
+            }
+        }
+        total
+    }
+}
+
+fn part_of(values: &[f32], part: Part) -> Vec<f32> {
+    let mut to = uninitialised(values.len());
+    each_chunk(&mut to, CHUNK, |i, to| take(&values[i * CHUNK..][..to.len()], part, to));
+    to
+}
+
+fn take(from: &[f32], part: Part, to: &mut [f32]) {
+    match part {
+        Part::High => round(from, to),
+        Part::Low => rest(from, to),
+    }
+}
+
+/// Values rounded to bf16.
+pub(crate) fn rounded(values: &[f32]) -> Vec<f32> {
+    part_of(values, Part::High)
+}
+
+vectorised! {
+    /// `to = from`, rounded to bf16.
+    pub(crate) fn round(from: &[f32], to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from_bf16(to_bf16(*from));
+        }
+    }
+}
+
+vectorised! {
+    /// `values`, rounded to bf16 where they lie.
+    pub(crate) fn round_in_place(values: &mut [f32]) {
+        for value in values {
+            *value = from_bf16(to_bf16(*value));
+        }
+    }
+}
+
+vectorised! {
+    /// What rounding to bf16 leaves, rounded itself; nothing of what is not finite.
+    fn rest(from: &[f32], to: &mut [f32]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            let rest = from - from_bf16(to_bf16(*from));
+            *to = if rest.is_finite() { from_bf16(to_bf16(rest)) } else { 0.0 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::philox::fill_normal;
+    use crate::product::{Panels, Strides, product};
+    use crate::taps::Taps;
+    use crate::weight_gradient::weight_gradient;
+
+    fn values(count: usize, seed: u64) -> Vec<f32> {
+        let mut values = vec![0f32; count];
+        fill_normal(&mut values, seed, 0, 0);
+        values
+    }
+
+    /// The relative error, in Euclidean length, of what f64 gives for `expected`.
+    fn error(found: &[f32], expected: impl Fn(usize) -> f64) -> f64 {
+        let (mut difference, mut length) = (0f64, 0f64);
+        for (i, found) in found.iter().enumerate() {
+            difference += (f64::from(*found) - expected(i)).powi(2);
+            length += expected(i).powi(2);
+        }
+        (difference / length).sqrt()
+    }
+
+    /// The errors of a product and of its weight's gradient: (rows, inputs) times (inputs, outputs).
+    fn errors(isa: Isa, precision: Precision) -> (f64, f64) {
+        let (rows, inputs, outputs) = (75, 83, 52);
+        let (x, weight, dy) = (values(rows * inputs, 1), values(outputs * inputs, 2), values(rows * outputs, 3));
+        let path = Path::new(isa, precision);
+        let k = inputs * path.parts();
+        let at = Strides { tap: 1, k: 1, n: k };
+        let panels = Panels::pack(isa, path.format, &path.kernel(&weight, inputs), 1, k, outputs, at);
+        let y = product(&path.rows(&x, inputs), &Taps::Dense { rows }, &panels, None);
+        let dw = path.gradient(&x, &dy, |x, dy| {
+            weight_gradient(isa, path.format, x, dy, &Taps::Dense { rows }, inputs, outputs)
+        });
+        let dot = |len: usize, of: &dyn Fn(usize) -> (f32, f32)| {
+            (0..len).map(of).map(|(a, b)| f64::from(a) * f64::from(b)).sum::<f64>()
+        };
+        let of_y = |i: usize| dot(inputs, &|k| (x[i / outputs * inputs + k], weight[i % outputs * inputs + k]));
+        let of_dw = |i: usize| dot(rows, &|row| (x[row * inputs + i / outputs], dy[row * outputs + i % outputs]));
+        (error(&y, of_y), error(&dw, of_dw))
+    }
+
+    #[test]
+    fn precisions_are_as_exact_as_they_say_on_every_path() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            for (precision, least, most) in
+                [(Precision::F32, 0.0, 3e-7), (Precision::Bf16x3, 1e-6, 1e-5), (Precision::Bf16, 1e-3, 4e-3)]
+            {
+                let (y, dw) = errors(isa, precision);
+                for error in [y, dw] {
+                    assert!((least..most).contains(&error), "{isa:?} {precision:?}: {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_not_lost() {
+        let path = Path::new(isa(), Precision::Bf16x3);
+        for bad in [f32::NAN, f32::INFINITY, f32::MAX] {
+            let mut x = values(20 * 64, 5);
+            x[7 * 64 + 3] = bad;
+            let at = Strides { tap: 1, k: 1, n: 3 * 64 };
+            let panels = Panels::pack(path.isa, path.format, &path.kernel(&values(48 * 64, 6), 64), 1, 3 * 64, 48, at);
+            let y = product(&path.rows(&x, 64), &Taps::Dense { rows: 20 }, &panels, None);
+            for (row, y) in y.chunks(48).enumerate() {
+                assert!(y.iter().all(|y| y.is_finite() != (row == 7)), "{bad} in row {row}");
+            }
+        }
+    }
+}
