@@ -37,6 +37,7 @@ export {
 export * from "./ffi/store.ts";
 export {
   type AffineMatrix,
+  type BetweenOptions,
   type CombineOptions,
   type CropOptions,
   type LoadedTensors,

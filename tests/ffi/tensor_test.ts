@@ -95,7 +95,11 @@ Deno.test("frames between two lie on the way of what moves", async () => {
   assert((row[3] ?? 0) > 0.5 && (row[2] ?? 1) < 0.25 && (row[4] ?? 1) < 0.25, `${row}`);
   using start = await from.between(to, { shares: [0], reach: 2 });
   for (const [index, value] of (await start.read()).entries()) assertAlmostEquals(value, at(2)[index] ?? NaN, 1e-6);
-  const few = await assertRejects(() => from.between(to, { shares: [0, 1], reach: 2 }), KinoraError, "each of 1 frames");
+  const few = await assertRejects(
+    () => from.between(to, { shares: [0, 1], reach: 2 }),
+    KinoraError,
+    "each of 1 frames",
+  );
   assertEquals(few.code, "refused");
   using other = await Tensor.create([1, 3, 27, 1], at(0));
   await assertRejects(() => from.between(other, { shares: [0], reach: 2 }), KinoraError, "the shape of from");

@@ -117,7 +117,8 @@ impl<'a> Pair<'a> {
             let pad = self.reach as isize + 1;
             let row = (self.width + 2 * (self.reach + 1)) * self.channels;
             let start = [top, left].map(|at| (at as isize + pad) as usize);
-            let corners = [(1.0 - bottom) * (1.0 - right), (1.0 - bottom) * right, bottom * (1.0 - right), bottom * right];
+            let corners =
+                [(1.0 - bottom) * (1.0 - right), (1.0 - bottom) * right, bottom * (1.0 - right), bottom * right];
             for (i, out) in out.chunks_exact_mut(self.width * self.channels).enumerate() {
                 let upper = &padded[(start[0] + i) * row + start[1] * self.channels..];
                 // At the outer edge of the reach the corners of weight zero may lie beyond the last row.
