@@ -70,8 +70,8 @@ export class Cascade implements Disposable {
    */
   static async load(folder: string, options: CascadeOptions = {}): Promise<Cascade> {
     const { precision = "auto", device = "cpu" } = options;
-    if (!["auto", "f32", "bf16"].includes(precision)) {
-      throw new KinoraError("refused", `precision must be "auto", "f32" or "bf16", not "${precision}"`);
+    if (!["auto", "f32", "bf16", "bf16x3"].includes(precision)) {
+      throw new KinoraError("refused", `precision must be "auto", "f32", "bf16" or "bf16x3", not "${precision}"`);
     }
     if (!["cpu", "cuda"].includes(device)) {
       throw new KinoraError("refused", `device must be "cpu" or "cuda", not "${device}"`);

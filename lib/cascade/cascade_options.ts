@@ -13,7 +13,8 @@ import type { TextRequest } from "./text_choices.ts";
 /** How a cascade is loaded. */
 export interface CascadeOptions {
   /**
-   * The arithmetic: `f32` is the reference; `auto` is `bf16` where the device makes that fast, else `f32`.
+   * The arithmetic: `f32` is the reference; `auto` is `bf16` where the device makes that fast, else `f32`; `bf16x3` is never
+   * chosen unasked.
    *
    * @default {"auto"}
    */

@@ -58,6 +58,9 @@ export async function blendedFrames(known: Tensor, window: Pick<FrameWindow, "kn
 /** Pixels that anything may move between two known frames, of 64. */
 const REACH = 3;
 
+/** A quarter of a step of 8-bit colours in [-1, 1]: what moves less does not move. */
+const LEAST_MOTION = 0.002;
+
 /** How much moves between the known frames of a window. */
 export interface KnownMotion {
   /** The plain blend ({@linkcode blendedFrames}), but between known frames along their motion ({@linkcode Tensor.between}). */
@@ -84,25 +87,21 @@ export async function knownMotion(known: Tensor, window: Pick<FrameWindow, "know
   const between = before.map((place, index) => place < index && index < (after[index] ?? index));
   using stack = new DisposableStack();
   const blend = stack.use(await movingBlend(known, window, { before, after, shares, between }));
-  const apart = await mixed(known, [
+  using apart = await mixed(known, [
     { places: after, scales: between.map(Number) },
     { places: before, scales: between.map((is) => -Number(is)) },
   ]);
-  using differences = apart;
   const size: number[] = [];
   const share = between.filter(Boolean).length / between.length;
   for (let sample = 0; sample < (known.shape[0] ?? 0); sample++) {
-    using one = await differences.gather(0, [sample]);
+    using one = await apart.gather(0, [sample]);
     const { rms } = await one.stats();
     size.push(share === 0 ? LEAST_MOTION : Math.max(LEAST_MOTION, rms / Math.sqrt(share)));
   }
-  const difference = await Tensor.combine([{ tensor: differences, scale: size.map((rms) => 1 / rms) }]);
+  const difference = await Tensor.combine([{ tensor: apart, scale: size.map((rms) => 1 / rms) }]);
   stack.move();
   return { blend, difference, size, between };
 }
-
-/** Half a step of 8-bit numbers: what moves less does not move. */
-const LEAST_MOTION = 0.002;
 
 /** The plain blend with the frames between known ones in their places along the motion. */
 async function movingBlend(

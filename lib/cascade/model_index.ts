@@ -119,9 +119,9 @@ export interface InterpolationSettings extends DiffusionSettings {
    */
   readonly residual_scale?: number;
   /**
-   * With `residual_scale`: whether the network further sees the difference of the two known frames that a masked frame lies
-   * between, divided by its root mean square over the window, and gives such frames in units of that instead. What hardly
-   * moves is then hardly changed.
+   * With `residual_scale`: whether masked frames between two known ones start from a blend along the motion
+   * (`Tensor.between`), the network further sees the difference of those two, divided by its root mean square over the window,
+   * and gives what is missing in units of that instead. What hardly moves is then hardly changed.
    *
    * @default {false}
    */

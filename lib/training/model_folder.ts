@@ -100,8 +100,9 @@ export class ModelFolder {
     const [own, recipe] = [this.#index, this.#recipe].map(({ stages }) => stages[name] as JsonRecord | undefined);
     if (own === undefined || recipe === undefined) return [];
     const text = (value: unknown): string => JSON.stringify(value) ?? "none";
+    // Words are not of the training: `evaluate --calibrate` writes them.
     return [...new Set([...Object.keys(own), ...Object.keys(recipe)])].filter((field) =>
-      text(own[field]) !== text(recipe[field])
+      field !== "words" && text(own[field]) !== text(recipe[field])
     ).map((field) => `${field} ${text(own[field])} (the recipe: ${text(recipe[field])})`);
   }
 

@@ -23,3 +23,11 @@ Deno.test("a model's settings hold against the recipe's, unless the stage is tra
     await Deno.remove(folder, { recursive: true });
   }
 });
+
+Deno.test("the default model has the settings of its recipe", async () => {
+  const recipe = JSON.parse(await Deno.readTextFile(new URL("../../recipes/default.json", import.meta.url)));
+  const folder = await ModelFolder.open(new URL("../../models/default", import.meta.url).pathname, recipe.model);
+  for (const name of ["text", "image", "prior", "decoder", "interpolation", "sr-low", "sr-high"] as const) {
+    assertEquals(folder.differences(name), [], name);
+  }
+});

@@ -90,13 +90,10 @@ class MasklessInterpolation extends Interpolation {
     if (!(sample instanceof Tensor)) return await super.predict(inputs, channels, signal);
     const last = sample.shape.length - 1;
     const all = numbers(0, sample.shape[last] ?? 0);
-    using before = await sample.gather(last, all.slice(0, MASK));
     using channel = await sample.gather(last, [MASK]);
     using zeros = await Tensor.combine([{ tensor: channel, scale: 0 }]);
-    const parts = [before, zeros];
-    using after = all.length > MASK + 1 ? await sample.gather(last, all.slice(MASK + 1)) : undefined;
-    if (after !== undefined) parts.push(after);
-    using told = await Tensor.cat(parts, last);
+    using both = await Tensor.cat([sample, zeros], last);
+    using told = await both.gather(last, all.map((channel) => channel === MASK ? all.length : channel));
     return await super.predict({ ...inputs, sample: told }, channels, signal);
   }
 }

@@ -424,13 +424,7 @@ pub(crate) fn weight_gradient(
 mod tests {
     use super::*;
     use crate::operands::rounded;
-    use crate::philox::fill_normal;
-
-    fn values(count: usize, seed: u64) -> Vec<f32> {
-        let mut values = vec![0f32; count];
-        fill_normal(&mut values, seed, 0, 0);
-        values
-    }
+    use crate::philox::normal as values;
 
     /// Nine taps in f64; `transposed` from out to in channels.
     fn expected(x: &[f32], weight: &[f32], space: &Space, sizes: (usize, usize), transposed: bool) -> Vec<f64> {

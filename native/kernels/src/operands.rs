@@ -139,16 +139,10 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::philox::fill_normal;
+    use crate::philox::normal as values;
     use crate::product::{Panels, Strides, product};
     use crate::taps::Taps;
     use crate::weight_gradient::weight_gradient;
-
-    fn values(count: usize, seed: u64) -> Vec<f32> {
-        let mut values = vec![0f32; count];
-        fill_normal(&mut values, seed, 0, 0);
-        values
-    }
 
     /// The relative error, in Euclidean length, of what f64 gives for `expected`.
     fn error(found: &[f32], expected: impl Fn(usize) -> f64) -> f64 {

@@ -102,6 +102,14 @@ pub fn fill_normal(out: &mut [f32], seed: u64, stream: u32, frame: u32) {
     });
 }
 
+/// Numbers of N(0, 1) for a test.
+#[cfg(test)]
+pub(crate) fn normal(count: usize, seed: u64) -> Vec<f32> {
+    let mut values = vec![0f32; count];
+    fill_normal(&mut values, seed, 0, 0);
+    values
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
