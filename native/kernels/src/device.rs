@@ -75,9 +75,32 @@ fn open() -> std::result::Result<Gpu, String> {
             "the GPU {name} has compute capability {major}.{minor}, and {least_major}.{least_minor} is needed"
         ));
     }
-    let device = Device::new_cuda(0).map_err(|error| format!("the GPU {name} cannot be used ({error})"))?;
-    let cudnn = crate::cudnn::version(device.as_cuda_device().map_err(|error| error.to_string())?);
+    // One stream for all threads: candle's plain device has one a thread, whose work nothing would order.
+    let device = Device::new_cuda_with_stream(0)
+        .map_err(|error| format!("the GPU {name} cannot be used ({error})"))?;
+    keep_memory(&context);
+    let cuda = device.as_cuda_device().map_err(|error| error.to_string())?;
+    // SAFETY: there is no other stream that tensors would have to be watched for, with two events for each.
+    unsafe { cuda.disable_event_tracking() };
+    let cudnn = crate::cudnn::version(cuda);
     Ok(Gpu { device, name, capability, memory, cudnn })
+}
+
+/// Lets the driver keep memory that is given back for what is asked for next: by default it returns it to the system at each
+/// wait for the GPU, and takes it anew.
+#[cfg(feature = "cuda")]
+fn keep_memory(context: &candle_core::cuda_backend::cudarc::driver::CudaContext) {
+    use candle_core::cuda_backend::cudarc::driver::result::{device::get_default_mem_pool, mem_pool::set_attribute};
+    use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    if !context.has_async_alloc() {
+        return;
+    }
+    let mut threshold = u64::MAX;
+    // SAFETY: the device is the context's, and the attribute is a number of 64 bits. A driver that refuses is slower.
+    let _ = unsafe {
+        get_default_mem_pool(context.cu_device())
+            .and_then(|pool| set_attribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut threshold).cast()))
+    };
 }
 
 #[cfg(feature = "cuda")]

@@ -114,8 +114,17 @@ CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) {
 }
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice) {
   const char *const capability = getenv("KINORA_CUDA_CAPABILITY");
-  *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? capability ? atoi(capability) : 8 : 0;
+  *value = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? capability ? atoi(capability) : 8
+                                                                     : attribute == CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED;
   return CUDA_SUCCESS;
+}
+CUresult cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice) {
+  *pool = (CUmemoryPool)0x60;
+  return CUDA_SUCCESS;
+}
+CUresult cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attribute, void *value) {
+  const bool known = pool == (CUmemoryPool)0x60 && attribute == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD && *(cuuint64_t *)value;
+  return known ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
   *context = (CUcontext)0x10;
