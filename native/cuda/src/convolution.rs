@@ -45,7 +45,7 @@ pub enum Packing {
 /// The memory of a convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct ConvolutionTensors {
-    /// (rows, inputs)
+    /// (rows, inputs), of the operands' type.
     pub x: Address,
     /// Packed by [`pack_weight`].
     pub weight: Address,
@@ -59,8 +59,20 @@ pub struct ConvolutionTensors {
     pub y: Address,
 }
 
-/// Rows whose products one part of a weight's gradient sums.
-const ROWS_PER_PART: usize = 4096;
+/// Blocks that keep a large GPU busy: work is cut into at least as many where there is enough of it. It is the same for every
+/// GPU, so that sums have one order everywhere.
+pub(crate) const BLOCKS: usize = 528;
+/// Rows whose sums one part of a bias's gradient has.
+const BIAS_ROWS: usize = 256;
+/// Shared memory of a gradient by matrices: three stages of twice 32 rows of 72 elements of two bytes, without the last row's
+/// padding.
+pub(crate) const GRADIENT_SHARED: usize = 3 * 2 * 32 * 72 * 2 - 16;
+
+/// Rows whose products one part of a weight's gradient sums, of `blocks` blocks to a part: whole steps of 32, and enough of them
+/// that the parts are worth adding up.
+pub(crate) fn rows_per_part(rows: usize, blocks: usize) -> usize {
+    rows.div_ceil(BLOCKS.div_ceil(blocks)).next_multiple_of(32).max(512)
+}
 
 impl Convolution {
     /// The convolution itself.
@@ -91,7 +103,7 @@ impl Convolution {
         )
     }
 
-    /// The gradient to the input, with the weight packed [`Turned`](Packing::Turned).
+    /// The gradient to the input, with the weight packed [`Turned`](Packing::Turned); `dy` is of the operands' type.
     pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
         let none = Address::NONE;
         Convolution { inputs: self.outputs, outputs: self.inputs, ..*self }.forward(
@@ -100,28 +112,41 @@ impl Convolution {
         )
     }
 
-    /// How many parts the gradients of weight and bias are summed in.
-    pub fn parts(&self) -> usize {
-        self.rows.div_ceil(ROWS_PER_PART)
+    fn tiles(&self) -> usize {
+        self.outputs.div_ceil(64) * self.inputs.div_ceil(64)
     }
 
-    /// The weight's gradient in [`parts`](Self::parts) of (outputs, inputs, taps) f32, for [`sum_parts`].
+    fn rows_per_part(&self) -> usize {
+        rows_per_part(self.rows, self.tiles() * self.taps)
+    }
+
+    /// How many parts the gradient of the weight is summed in.
+    pub fn parts(&self) -> usize {
+        self.rows.div_ceil(self.rows_per_part())
+    }
+
+    /// The weight's gradient in [`parts`](Self::parts) of (taps, outputs, inputs) f32, for [`sum_taps`]; `x` and `dy` are of the
+    /// operands' type.
     pub fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
         let plain = self.element == Element::F32;
         Launch::new(
-            format!("weight_gradient_{}", self.element.product()),
-            [self.outputs.div_ceil(64) * self.inputs.div_ceil(64), self.taps, self.parts()],
+            format!("weight_gradient_{}", self.element.operand()),
+            [self.tiles(), self.taps, self.parts()],
             if plain { 256 } else { 128 },
-            // Two stages of twice 32 rows of 72 elements of two bytes, without the last row's padding.
-            if plain { 0 } else { 2 * 2 * 32 * 72 * 2 - 16 },
-            arguments![x, dy, parts, self.rows, self.frames, self.inputs, self.outputs, ROWS_PER_PART],
+            if plain { 0 } else { GRADIENT_SHARED },
+            arguments![x, dy, parts, self.rows, self.frames, self.inputs, self.outputs, self.rows_per_part()],
         )
     }
+}
 
-    /// The bias's gradient in [`parts`](Self::parts) of (outputs) f32, for [`sum_parts`].
-    pub fn to_bias(&self, dy: Address, parts: Address) -> Launch {
-        column_sums(self.element, dy, parts, self.rows, self.outputs, ROWS_PER_PART)
-    }
+/// How many parts the gradient of a bias is summed in.
+pub fn bias_parts(rows: usize) -> usize {
+    rows.div_ceil(BIAS_ROWS)
+}
+
+/// The gradient of a bias in [`bias_parts`] of (outputs) f32, for [`sum_parts`]; `dy` is as it is stored.
+pub fn to_bias(element: Element, dy: Address, parts: Address, rows: usize, outputs: usize) -> Launch {
+    column_sums(element, dy, parts, rows, outputs, BIAS_ROWS)
 }
 
 /// (outputs, inputs, taps) in f32, packed. [`Packing::ChannelsLast`] is undone by itself with inputs and taps exchanged.
@@ -160,5 +185,14 @@ pub fn column_sums(
 
 /// (groups, parts, count) f32 summed over the parts to (groups, count).
 pub fn sum_parts(from: Address, to: Address, groups: usize, parts: usize, count: usize) -> Launch {
-    Launch::new("sum_parts".into(), [count.div_ceil(256), groups, 1], 256, 0, arguments![from, to, parts, count])
+    sums(from, to, [groups, parts, count, 1])
+}
+
+/// (parts, taps, plane) f32 summed over the parts to (plane, taps).
+pub fn sum_taps(from: Address, to: Address, parts: usize, plane: usize, taps: usize) -> Launch {
+    sums(from, to, [1, parts, plane * taps, taps])
+}
+
+fn sums(from: Address, to: Address, [groups, parts, count, taps]: [usize; 4]) -> Launch {
+    Launch::new("sum_parts".into(), [count.div_ceil(8), groups, 1], 256, 0, arguments![from, to, parts, count, taps])
 }

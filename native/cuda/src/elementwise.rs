@@ -46,6 +46,13 @@ pub fn add(element: Element, [a, b, y]: [Address; 3], count: usize) -> Launch {
     each("add", element, count, arguments)
 }
 
+/// `y` = `x` as bf16, of `count` f32 values: what products read.
+pub fn round_bf16(x: Address, y: Address, count: usize) -> Launch {
+    let mut arguments = arguments![x, y];
+    arguments.push(long(count));
+    Launch::new("round_bf16".into(), [count.div_ceil(2048), 1, 1], 256, 0, arguments)
+}
+
 /// `y` (rows, `channels`) += `row` (`channels`), in f32.
 pub fn add_row(y: Address, row: Address, rows: usize, channels: usize) -> Launch {
     let count = rows * channels;

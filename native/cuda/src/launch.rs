@@ -20,12 +20,12 @@ pub enum Element {
     F16,
     /// bf16 with sums in f32.
     Bf16,
-    /// Stored as f32; operands of products are rounded to bf16.
+    /// Stored as f32; products read operands that [`crate::round_bf16`] has rounded.
     F32Bf16,
 }
 
 impl Element {
-    /// As kernels of products are named.
+    /// As kernels of products are named, by what they give.
     pub fn product(self) -> &'static str {
         match self {
             Element::F32 => "f32",
@@ -44,7 +44,7 @@ impl Element {
         }
     }
 
-    /// As kernels are named that only see operands of products.
+    /// As kernels are named that only see operands of products; their results are f32 or operands.
     pub fn operand(self) -> &'static str {
         match self {
             Element::F32 => "f32",

@@ -17,8 +17,10 @@ mod resample;
 mod spatial_convolution;
 
 pub use attention::{Attention, AttentionTensors};
-pub use convolution::{Convolution, ConvolutionTensors, Fused, Packing, column_sums, pack_weight, sum_parts};
-pub use elementwise::{activation, activation_backward, add, add_row, concatenate, geglu, geglu_backward};
+pub use convolution::{
+    Convolution, ConvolutionTensors, Fused, Packing, bias_parts, column_sums, pack_weight, sum_parts, sum_taps, to_bias,
+};
+pub use elementwise::{activation, activation_backward, add, add_row, concatenate, geglu, geglu_backward, round_bf16};
 pub use frames::{Combine, MaskedFrames, normal_noise};
 pub use launch::{Address, Argument, Element, Launch};
 #[cfg(feature = "ptx")]

@@ -1,5 +1,6 @@
 //! Convolutions over the pixels of images.
 
+use crate::convolution::{BLOCKS, GRADIENT_SHARED, rows_per_part};
 use crate::launch::{Address, Argument, Element, Launch, arguments};
 
 /// A convolution over each image of (height, width, images, channels), with zeros around it.
@@ -25,8 +26,10 @@ pub struct SpatialConvolution {
     pub padding: (usize, usize),
 }
 
-/// Rows whose products one part of a weight's gradient sums.
-const ROWS_PER_PART: usize = 4096;
+/// Channels that a block takes at a time.
+const DEPTH: usize = 32;
+/// The fewest steps of [`DEPTH`] channels that a part of a product has.
+const LEAST_STEPS: usize = 12;
 
 impl SpatialConvolution {
     /// Height and width of what comes out.
@@ -65,49 +68,81 @@ impl SpatialConvolution {
         arguments![out_height, out_width, self.width, self.images, self.kernel.1, pad_y, pad_x, 1usize, self.stride]
     }
 
+    /// Into how many parts a product of so many rows, inputs and outputs is cut, and the steps of each.
+    fn cut(&self, [rows, inputs, outputs]: [usize; 3]) -> (usize, usize) {
+        let steps = self.taps() * inputs.div_ceil(DEPTH);
+        if self.element != Element::F32Bf16 {
+            return (1, steps);
+        }
+        let parts = (BLOCKS / 2).div_ceil(rows.div_ceil(128) * outputs.div_ceil(64));
+        let each = steps.div_ceil(parts).max(LEAST_STEPS.min(steps));
+        (steps.div_ceil(each), each)
+    }
+
     fn product(
         &self,
         [x, weight, bias, y]: [Address; 4],
-        [rows, inputs, outputs]: [usize; 3],
+        sizes @ [rows, inputs, outputs]: [usize; 3],
         space: Vec<Argument>,
     ) -> Launch {
         let plain = self.element == Element::F32;
         let (tile, block) = if plain { (64, 256) } else { (128, 128) };
-        // Two stages of rows and columns of 40 elements of two bytes, without the last row's padding.
-        let shared = if plain { 0 } else { 2 * (128 + 64) * 40 * 2 - 16 };
-        let mut arguments = arguments![x, weight, bias, y, rows, inputs, outputs, self.taps()];
+        // Three stages of rows and columns of 40 elements of two bytes, without the last row's padding.
+        let shared = if plain { 0 } else { 3 * (128 + 64) * 40 * 2 - 16 };
+        let (parts, steps) = self.cut(sizes);
+        let mut arguments = arguments![x, weight, bias, y, rows, inputs, outputs, self.taps(), steps];
         arguments.extend(space);
         let name = format!("spatial_conv_{}", self.element.product());
-        Launch::new(name, [rows.div_ceil(tile), outputs.div_ceil(64), 1], block, shared, arguments)
+        Launch::new(name, [rows.div_ceil(tile), outputs.div_ceil(64), parts], block, shared, arguments)
     }
 
-    /// `y` (output rows, outputs) of `x` (rows, inputs), a weight packed by [`crate::pack_weight`], and `bias`
-    /// f32 (outputs), or none.
+    /// In how many parts [`forward`](Self::forward) gives its result.
+    pub fn forward_parts(&self) -> usize {
+        self.cut([self.output_rows(), self.inputs, self.outputs]).0
+    }
+
+    /// In how many parts [`to_input`](Self::to_input) gives its result.
+    pub fn to_input_parts(&self) -> usize {
+        self.cut([self.rows(), self.outputs, self.inputs]).0
+    }
+
+    /// [`forward_parts`](Self::forward_parts) of `y` (output rows, outputs), for [`crate::sum_parts`] where they are several; of `x`
+    /// (rows, inputs) of the operands' type, a weight packed by [`crate::pack_weight`], and `bias` f32 (outputs), or none.
     pub fn forward(&self, x: Address, weight: Address, bias: Address, y: Address) -> Launch {
         self.product([x, weight, bias, y], [self.output_rows(), self.inputs, self.outputs], self.space())
     }
 
-    /// The gradient to the input, with the weight packed [`Turned`](crate::Packing::Turned).
+    /// [`to_input_parts`](Self::to_input_parts) of the gradient to the input, with the weight packed
+    /// [`Turned`](crate::Packing::Turned); `dy` is of the operands' type.
     pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
         self.product([dy, turned, Address::NONE, dx], [self.rows(), self.outputs, self.inputs], self.space_back())
     }
 
-    /// How many parts the gradient of the weight is summed in.
-    pub fn parts(&self) -> usize {
-        self.output_rows().div_ceil(ROWS_PER_PART)
+    fn tiles(&self) -> usize {
+        self.outputs.div_ceil(64) * self.inputs.div_ceil(64)
     }
 
-    /// The weight's gradient in [`parts`](Self::parts) of (outputs, inputs, taps) f32, for [`crate::sum_parts`].
+    fn rows_per_part(&self) -> usize {
+        rows_per_part(self.output_rows(), self.tiles() * self.taps())
+    }
+
+    /// How many parts the gradient of the weight is summed in.
+    pub fn parts(&self) -> usize {
+        self.output_rows().div_ceil(self.rows_per_part())
+    }
+
+    /// The weight's gradient in [`parts`](Self::parts) of (taps, outputs, inputs) f32, for [`crate::sum_taps`]; `x` and `dy` are
+    /// of the operands' type.
     pub fn to_weight(&self, x: Address, dy: Address, parts: Address) -> Launch {
         let plain = self.element == Element::F32;
-        let mut arguments = arguments![x, dy, parts, self.output_rows(), self.inputs, self.outputs, ROWS_PER_PART];
+        let mut arguments =
+            arguments![x, dy, parts, self.output_rows(), self.inputs, self.outputs, self.rows_per_part()];
         arguments.extend(self.space());
         Launch::new(
-            format!("spatial_gradient_{}", self.element.product()),
-            [self.outputs.div_ceil(64) * self.inputs.div_ceil(64), self.taps(), self.parts()],
+            format!("spatial_gradient_{}", self.element.operand()),
+            [self.tiles(), self.taps(), self.parts()],
             if plain { 256 } else { 128 },
-            // Two stages of twice 32 rows of 72 elements of two bytes, without the last row's padding.
-            if plain { 0 } else { 2 * 2 * 32 * 72 * 2 - 16 },
+            if plain { 0 } else { GRADIENT_SHARED },
             arguments,
         )
     }

@@ -62,6 +62,16 @@ fn on_cpu(inputs: &[&Var], f: impl Fn() -> Result<Tensor>, r: &mut Random) -> (V
     (values(&y), values(&dy), grads)
 }
 
+/// What products read of `count` numbers.
+fn operands(element: Element, x: &Buffer<f32>, count: usize) -> Buffer<f32> {
+    let rounded = Buffer::new(count);
+    match element {
+        Element::F32Bf16 => Driver::get().run(&round_bf16(x.at(), rounded.at(), count)),
+        _ => Driver::get().run(&activation(Element::F32, x.at(), rounded.at(), count, Fused::None)),
+    }
+    rounded
+}
+
 #[test]
 #[ignore = "needs KINORA_CUDA_DRIVER"]
 fn convolutions() {
@@ -86,6 +96,7 @@ fn convolutions() {
 
             let conv = Convolution { element, rows, frames, inputs, outputs, taps };
             let (gx, gw, gb, gdy) = (buffer(&x), buffer(&w), buffer(&b), Buffer::of(&dy));
+            let (of_x, of_dy) = (operands(element, &gx, rows * inputs), operands(element, &gdy, rows * outputs));
             let count = inputs * outputs * taps;
             // A packed weight of bf16 takes half of this.
             let (packed, turned) = (Buffer::new(count), Buffer::new(count));
@@ -95,7 +106,7 @@ fn convolutions() {
             run(pack_weight(element, [gw.at(), turned.at()], sizes, Packing::Turned));
             let none = Address::NONE;
             let tensors = ConvolutionTensors {
-                x: gx.at(),
+                x: of_x.at(),
                 weight: packed.at(),
                 bias: gb.at(),
                 residual: none,
@@ -104,15 +115,15 @@ fn convolutions() {
             };
             run(conv.forward(tensors, Fused::None));
             close("y", &gy, &y, tolerance);
-            run(conv.to_input(gdy.at(), turned.at(), dx.at()));
+            run(conv.to_input(of_dy.at(), turned.at(), dx.at()));
             close("dx", &dx, &grads[0], tolerance);
             let (parts, dw) = (Buffer::new(conv.parts() * count), Buffer::new(count));
-            run(conv.to_weight(gx.at(), gdy.at(), parts.at()));
-            run(sum_parts(parts.at(), dw.at(), 1, conv.parts(), count));
+            run(conv.to_weight(of_x.at(), of_dy.at(), parts.at()));
+            run(sum_taps(parts.at(), dw.at(), conv.parts(), inputs * outputs, taps));
             close("dw", &dw, &grads[1], tolerance);
-            let (parts, db) = (Buffer::new(conv.parts() * outputs), Buffer::new(outputs));
-            run(conv.to_bias(gdy.at(), parts.at()));
-            run(sum_parts(parts.at(), db.at(), 1, conv.parts(), outputs));
+            let (parts, db) = (Buffer::new(bias_parts(rows) * outputs), Buffer::new(outputs));
+            run(to_bias(element, gdy.at(), parts.at(), rows, outputs));
+            run(sum_parts(parts.at(), db.at(), 1, bias_parts(rows), outputs));
             close("db", &db, &grads[2], 1e-5);
 
             // Fused: SiLU, then a residual.
@@ -131,6 +142,7 @@ fn convolutions() {
 fn spatial_convolutions() {
     let run = |launch: Launch| Driver::get().run(&launch);
     let mut r = Random(7);
+    let mut split = false;
     let ragged = [(5, 4, 3, 12, 70, 3, 1), (7, 6, 2, 10, 5, 3, 2), (6, 3, 2, 9, 7, 5, 1)];
     // The processor's operation keeps narrow layers and small pictures in f32.
     let wide = [(5, 4, 3, 52, 70, 3, 1), (8, 9, 2, 64, 48, 3, 2)];
@@ -151,6 +163,7 @@ fn spatial_convolutions() {
             let conv = SpatialConvolution { element, height, width, images, inputs, outputs, kernel, stride, padding };
             assert_eq!(conv.output_rows() * outputs, y.len());
             let (gx, gw, gb, gdy) = (buffer(&x), buffer(&w), buffer(&b), Buffer::of(&dy));
+            let (of_x, of_dy) = (operands(element, &gx, x.elem_count()), operands(element, &gdy, y.len()));
             let count = inputs * outputs * side * side;
             // A packed weight of bf16 takes half of this.
             let (packed, turned) = (Buffer::new(count), Buffer::new(count));
@@ -158,16 +171,22 @@ fn spatial_convolutions() {
             let sizes = [outputs, inputs, side * side];
             run(pack_weight(element, [gw.at(), packed.at()], sizes, Packing::Packed));
             run(pack_weight(element, [gw.at(), turned.at()], sizes, Packing::Turned));
-            run(conv.forward(gx.at(), packed.at(), gb.at(), gy.at()));
+            let (parts, back) = (conv.forward_parts(), conv.to_input_parts());
+            split |= parts > 1 && back > 1;
+            let (y_parts, dx_parts) = (Buffer::new(parts * y.len()), Buffer::new(back * x.elem_count()));
+            run(conv.forward(of_x.at(), packed.at(), gb.at(), y_parts.at()));
+            run(sum_parts(y_parts.at(), gy.at(), 1, parts, y.len()));
             close("y", &gy, &y, tolerance);
-            run(conv.to_input(gdy.at(), turned.at(), dx.at()));
+            run(conv.to_input(of_dy.at(), turned.at(), dx_parts.at()));
+            run(sum_parts(dx_parts.at(), dx.at(), 1, back, x.elem_count()));
             close("dx", &dx, &grads[0], tolerance);
             let (parts, dw) = (Buffer::new(conv.parts() * count), Buffer::new(count));
-            run(conv.to_weight(gx.at(), gdy.at(), parts.at()));
-            run(sum_parts(parts.at(), dw.at(), 1, conv.parts(), count));
+            run(conv.to_weight(of_x.at(), of_dy.at(), parts.at()));
+            run(sum_taps(parts.at(), dw.at(), conv.parts(), inputs * outputs, side * side));
             close("dw", &dw, &grads[1], tolerance);
         }
     }
+    assert!(split, "no product was cut into parts");
 }
 
 #[test]

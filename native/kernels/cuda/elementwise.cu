@@ -1,4 +1,4 @@
-// Activations forward and backward, sums, and channels side by side.
+// Activations forward and backward, sums, channels side by side, and rounding to bf16.
 #include "common.cuh"
 
 // y = act(x). grid ceil(count / 256), 256 threads, as for all kernels here.
@@ -33,6 +33,17 @@ __device__ __forceinline__ void geglu_slopes(const T *__restrict__ x, const T *_
 template <typename T> __device__ __forceinline__ void sum_of(const T *__restrict__ a, const T *__restrict__ b, T *__restrict__ y, long long count) {
   const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
   if (i < count) y[i] = from_float<T>(to_float(a[i]) + to_float(b[i]));
+}
+// y = x as bf16: operands of products. grid ceil(count / 2048), 256 threads of eight values.
+extern "C" __global__ void __launch_bounds__(256) round_bf16(const float *__restrict__ x, bf16 *__restrict__ y, long long count) {
+  const long long i = ((long long)blockIdx.x * 256 + threadIdx.x) * 8;
+  if (i + 8 <= count && aligned16(x) && aligned16(y)) {
+    float v[8];
+    load_values<8>(x + i, v);
+    store_values<8>(y + i, v);
+  } else {
+    for (long long at = i; at < count && at < i + 8; at++) y[at] = from_float<bf16>(x[at]);
+  }
 }
 // y (rows, C) += row (C). count is rows * C.
 extern "C" __global__ void __launch_bounds__(256) add_row(float *y, const float *row, long long count, int channels) {

@@ -231,17 +231,31 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
     }
   }
   __syncthreads();
+  // Threads lie side by side over the channels, and in lines over the rows.
+  __shared__ float gammas[256], betas[256];
+  int columns = 1;
+  while (columns < channels && columns < 256) columns *= 2;
+  const int column = threadIdx.x % columns, line = threadIdx.x / columns, lines = 256 / columns;
   const long long part = ((long long)blockIdx.y * gridDim.x + blockIdx.x) * 2 * channels;
-  for (int c = threadIdx.x; c < channels; c += 256) {
+  for (int c = column; c - column < channels; c += columns) {
     float dgamma = 0.f, dbeta = 0.f;
-    for (int i = 0; i < 32 && row0 + i < r.rows; i++) {
+    for (int i = line; c < channels && i < 32 && row0 + i < r.rows; i += lines) {
       const long long at = r.start(row0 + i) + c;
       const float normal = (to_float(x[at]) - means[i]) * rstds[i], dz = dz_of(at, c, normal);
       dgamma = fmaf(dz, normal, dgamma);
       dbeta += dz;
     }
-    parts[part + c] = dgamma;
-    parts[part + channels + c] = dbeta;
+    gammas[threadIdx.x] = dgamma;
+    betas[threadIdx.x] = dbeta;
+    __syncthreads();
+    if (line == 0 && c < channels) {
+      for (int l = 1; l < lines; l++) {
+        dgamma += gammas[l * columns + column];
+        dbeta += betas[l * columns + column];
+      }
+      parts[part + c] = dgamma;
+      parts[part + channels + c] = dbeta;
+    }
   }
 }
 

@@ -5,24 +5,20 @@
 // A block computes PRODUCT_ROWS x PRODUCT_COLUMNS values, PRODUCT_DEPTH channels at a time.
 constexpr int PRODUCT_ROWS = 128, PRODUCT_COLUMNS = 64, PRODUCT_DEPTH = 32;
 constexpr int PRODUCT_PITCH = PRODUCT_DEPTH + 8;  // 80 bytes: rows of a matrix lie in different banks
+// While one stage is multiplied, two are on their way.
+constexpr int PRODUCT_STAGES = 3;
 
-// Eight channels from `from` (in G) to shared memory; zeros where they or the row do not exist.
-template <typename T, typename G>
-__device__ __forceinline__ void fetch8(T *to, const G *row, int channel, int channels, bool exists, bool vectors) {
-  if constexpr (sizeof(G) == 2) {
-    if (vectors) {
-      const bool wanted = exists && channel < channels;
-      copy_async(to, wanted ? row + channel : row, wanted);
-      return;
-    }
+// Eight channels of a row to shared memory; zeros where they or the row do not exist.
+template <typename T>
+__device__ __forceinline__ void fetch8(T *to, const T *row, int channel, int channels, bool exists, bool vectors) {
+  if (vectors) {
+    const bool wanted = exists && channel < channels;
+    copy_async(to, wanted ? row + channel : row, wanted);
+    return;
   }
   float v[8];
-  if (vectors && exists && channel < channels) {
-    load_values<8>(row + channel, v);
-  } else {
 #pragma unroll
-    for (int i = 0; i < 8; i++) v[i] = exists && channel + i < channels ? to_float(row[channel + i]) : 0.f;
-  }
+  for (int i = 0; i < 8; i++) v[i] = exists && channel + i < channels ? to_float(row[channel + i]) : 0.f;
   store_values<8>(to, v);
 }
 
@@ -72,23 +68,22 @@ __device__ __forceinline__ void fetch4(float (&to)[4], const float *row, int cha
   }
 }
 
-// parts[p][output][input][tap] = sum over the part's rows of dy[row][output] * x[source(row)][input], where `source` is that
-// of the block's tap and below 0 where there is none.
+// parts[p][tap][output][input] = sum over the part's rows of dy[row][output] * x[source(row)][input], where `source` is that
+// of the block's tap and below 0 where there is none; `sum_parts` puts the taps last.
 //
 // grid (ceil(outputs / 64) * ceil(inputs / 64), taps, parts). Matrices: 128 threads, GRADIENT_SHARED bytes.
 constexpr int GRADIENT_TILE = 64, GRADIENT_DEPTH = 32, GRADIENT_PITCH = GRADIENT_TILE + 8;
 constexpr int GRADIENT_STAGE = 2 * GRADIENT_DEPTH * GRADIENT_PITCH;
-[[maybe_unused]] constexpr int GRADIENT_SHARED = 2 * GRADIENT_STAGE * 2 - 16;  // the last row is not padded
+[[maybe_unused]] constexpr int GRADIENT_SHARED = PRODUCT_STAGES * GRADIENT_STAGE * 2 - 16;  // the last row is not padded
 
-template <typename T, typename G, typename Source>
-__device__ __forceinline__ void weight_gradient_matrices(const G *__restrict__ x, const G *__restrict__ dy,
+template <typename T, typename Source>
+__device__ __forceinline__ void weight_gradient_matrices(const T *__restrict__ x, const T *__restrict__ dy,
                                                          float *__restrict__ parts, int rows, const Source source, int inputs,
                                                          int outputs, int rows_per_part) {
   DYNAMIC_SHARED(shared);
   T *const stages = reinterpret_cast<T *>(shared);
   const int tiles = (inputs + GRADIENT_TILE - 1) / GRADIENT_TILE;
   const int output0 = blockIdx.x / tiles * GRADIENT_TILE, input0 = blockIdx.x % tiles * GRADIENT_TILE;
-  const int taps = gridDim.y;
   const int first = blockIdx.z * rows_per_part, end = min(first + rows_per_part, rows);
   const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
   const bool x_vectors = inputs % 8 == 0 && aligned16(x), dy_vectors = outputs % 8 == 0 && aligned16(dy);
@@ -115,16 +110,15 @@ __device__ __forceinline__ void weight_gradient_matrices(const G *__restrict__ x
 
   const int warp_output = (warp >> 1) * 32, warp_input = (warp & 1) * 32;
   float sums[2][4][4] = {};
+  const int steps = (end - first + GRADIENT_DEPTH - 1) / GRADIENT_DEPTH;
   fetch(first, 0);
-  for (int row0 = first, stage = 0; row0 < end; row0 += GRADIENT_DEPTH, stage ^= 1) {
-    if (row0 + GRADIENT_DEPTH < end) {
-      fetch(row0 + GRADIENT_DEPTH, stage ^ 1);
-      COPY_ASYNC_WAIT(1);
-    } else {
-      COPY_ASYNC_WAIT(0);
-    }
-    __syncthreads();
-    const T *const sdy = stages + stage * GRADIENT_STAGE, *const sx = sdy + GRADIENT_DEPTH * GRADIENT_PITCH;
+  if (steps > 1) fetch(first + GRADIENT_DEPTH, 1);
+  for (int step = 0; step < steps; step++) {
+    if (step + 1 < steps) COPY_ASYNC_WAIT(1);
+    else COPY_ASYNC_WAIT(0);
+    __syncthreads();  // all have this stage, and nobody reads the one that is overwritten next
+    if (step + 2 < steps) fetch(first + (step + 2) * GRADIENT_DEPTH, (step + 2) % PRODUCT_STAGES);
+    const T *const sdy = stages + step % PRODUCT_STAGES * GRADIENT_STAGE, *const sx = sdy + GRADIENT_DEPTH * GRADIENT_PITCH;
 #pragma unroll
     for (int k = 0; k < GRADIENT_DEPTH; k += 16) {
       unsigned a[2][4];
@@ -142,7 +136,6 @@ __device__ __forceinline__ void weight_gradient_matrices(const G *__restrict__ x
         }
       }
     }
-    __syncthreads();
   }
 #pragma unroll
   for (int i = 0; i < 2; i++)
@@ -153,7 +146,7 @@ __device__ __forceinline__ void weight_gradient_matrices(const G *__restrict__ x
         const int output = output0 + warp_output + i * 16 + (lane >> 2) + 8 * (e >> 1);
         const int input = input0 + warp_input + n * 8 + (lane & 3) * 2 + (e & 1);
         if (output < outputs && input < inputs)
-          parts[(((long long)blockIdx.z * outputs + output) * inputs + input) * taps + blockIdx.y] = sums[i][n][e];
+          parts[(((long long)blockIdx.z * gridDim.y + blockIdx.y) * outputs + output) * inputs + input] = sums[i][n][e];
       }
 }
 
@@ -167,7 +160,6 @@ __device__ __forceinline__ void weight_gradient_plain(const float *__restrict__ 
   __shared__ __align__(16) float sx[DEPTH][GRADIENT_TILE];
   const int tiles = (inputs + GRADIENT_TILE - 1) / GRADIENT_TILE;
   const int output0 = blockIdx.x / tiles * GRADIENT_TILE, input0 = blockIdx.x % tiles * GRADIENT_TILE;
-  const int taps = gridDim.y;
   const int first = blockIdx.z * rows_per_part, end = min(first + rows_per_part, rows);
   const int thread = threadIdx.x, own_output = (thread >> 4) * 4, own_input = (thread & 15) * 4;
   const bool x_vectors = inputs % 4 == 0 && aligned16(x), dy_vectors = outputs % 4 == 0 && aligned16(dy);
@@ -207,6 +199,6 @@ __device__ __forceinline__ void weight_gradient_plain(const float *__restrict__ 
     for (int e = 0; e < 4; e++) {
       const int output = output0 + own_output + i, input = input0 + own_input + e;
       if (output < outputs && input < inputs)
-        parts[(((long long)blockIdx.z * outputs + output) * inputs + input) * taps + blockIdx.y] = sums[i][e];
+        parts[(((long long)blockIdx.z * gridDim.y + blockIdx.y) * outputs + output) * inputs + input] = sums[i][e];
     }
 }

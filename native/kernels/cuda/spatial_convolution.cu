@@ -7,6 +7,10 @@
 // stride as `step` and spread 1. The gradient to its input is the same kernel with the weight packed turned, step 1, its
 // stride as `spread` and the kernel's side less 1 less its padding as padding. W is (taps, outputs, inputs), made by
 // `pack_weight`. A temporal convolution of any length is one over images of one row: its frames.
+//
+// f16 and bf16 use tensor cores behind a three-stage asynchronous copy; `_f32_bf16` gives f32 of operands that `round_bf16`
+// has rounded. Where rows and outputs are too few for a GPU, the taps' channels are split over blocks, whose parts `sum_parts`
+// adds up.
 #include "product.cuh"
 
 struct Space {
@@ -32,14 +36,16 @@ struct Space {
 };
 
 constexpr int SPACE_STAGE = (PRODUCT_ROWS + PRODUCT_COLUMNS) * PRODUCT_PITCH;
-// Two stages of 16-bit elements, without the last row's padding.
-[[maybe_unused]] constexpr int SPACE_SHARED = 2 * SPACE_STAGE * 2 - 16;
+// Stages of 16-bit elements, without the last row's padding.
+[[maybe_unused]] constexpr int SPACE_SHARED = PRODUCT_STAGES * SPACE_STAGE * 2 - 16;
 static_assert(PRODUCT_OUT <= SPACE_SHARED, "the rows fit in the stages");
 
-// grid (ceil(rows / 128), ceil(outputs / 64)), 128 threads, SPACE_SHARED bytes. G is the type in global memory.
+// grid (ceil(rows / 128), ceil(outputs / 64), parts), 128 threads, SPACE_SHARED bytes. G is the type of the result. A part has
+// `part_steps` of the taps' pieces of PRODUCT_DEPTH channels; parts of (rows, outputs) follow one another, the first has the bias.
 template <typename T, typename G>
-__device__ __forceinline__ void space_matrices(const G *__restrict__ x, const T *__restrict__ w, const float *__restrict__ bias,
-                                               G *__restrict__ y, int rows, int inputs, int outputs, int taps, const Space s) {
+__device__ __forceinline__ void space_matrices(const T *__restrict__ x, const T *__restrict__ w, const float *__restrict__ bias,
+                                               G *__restrict__ y, int rows, int inputs, int outputs, int taps, int part_steps,
+                                               const Space s) {
   DYNAMIC_SHARED(shared);
   T *const stages = reinterpret_cast<T *>(shared);
   const int row0 = blockIdx.x * PRODUCT_ROWS, column0 = blockIdx.y * PRODUCT_COLUMNS;
@@ -52,13 +58,15 @@ __device__ __forceinline__ void space_matrices(const G *__restrict__ x, const T 
   int place_y[X_LINES], place_x[X_LINES], image[X_LINES], from[X_LINES];
 #pragma unroll
   for (int i = 0; i < X_LINES; i++) s.place(row0 + line0 + i * LINES, place_y[i], place_x[i], image[i]);
-  int tap = 0, chunk = 0;
+  const int first = blockIdx.z * part_steps, steps = min(part_steps, taps * depth - first);
+  int tap = first / depth, chunk = first % depth;
+  bool fresh = true;
   auto fetch = [&](int stage) {
     T *const sx = stages + stage * SPACE_STAGE, *const sw = sx + PRODUCT_ROWS * PRODUCT_PITCH;
     const int channel = chunk * PRODUCT_DEPTH + at;
 #pragma unroll
     for (int i = 0; i < X_LINES; i++) {
-      if (chunk == 0) from[i] = row0 + line0 + i * LINES < rows ? s.source(place_y[i], place_x[i], image[i], tap) : -1;
+      if (fresh) from[i] = row0 + line0 + i * LINES < rows ? s.source(place_y[i], place_x[i], image[i], tap) : -1;
       fetch8(sx + (line0 + i * LINES) * PRODUCT_PITCH + at, x + (from[i] >= 0 ? (long long)from[i] * inputs : 0), channel, inputs,
              from[i] >= 0, x_vectors);
     }
@@ -70,21 +78,20 @@ __device__ __forceinline__ void space_matrices(const G *__restrict__ x, const T 
              exists, w_vectors);
     }
     copy_async_commit();
-    if (++chunk == depth) chunk = 0, tap++;
+    fresh = ++chunk == depth;
+    if (fresh) chunk = 0, tap++;
   };
 
   float sums[2][PRODUCT_COLUMNS / 8][4] = {};
-  const int steps = taps * depth, lane_row = warp * 32 + (lane & 15);
+  const int lane_row = warp * 32 + (lane & 15);
   fetch(0);
+  if (steps > 1) fetch(1);
   for (int step = 0; step < steps; step++) {
-    if (step + 1 < steps) {
-      fetch((step + 1) & 1);
-      COPY_ASYNC_WAIT(1);
-    } else {
-      COPY_ASYNC_WAIT(0);
-    }
-    __syncthreads();
-    const T *const sx = stages + (step & 1) * SPACE_STAGE, *const sw = sx + PRODUCT_ROWS * PRODUCT_PITCH;
+    if (step + 1 < steps) COPY_ASYNC_WAIT(1);
+    else COPY_ASYNC_WAIT(0);
+    __syncthreads();  // all have this stage, and nobody reads the one that is overwritten next
+    if (step + 2 < steps) fetch((step + 2) % PRODUCT_STAGES);
+    const T *const sx = stages + step % PRODUCT_STAGES * SPACE_STAGE, *const sw = sx + PRODUCT_ROWS * PRODUCT_PITCH;
 #pragma unroll
     for (int k = 0; k < PRODUCT_DEPTH; k += 16) {
       unsigned a[2][4];
@@ -101,14 +108,16 @@ __device__ __forceinline__ void space_matrices(const G *__restrict__ x, const T 
         }
       }
     }
-    __syncthreads();  // the next fetch overwrites what was read here
   }
-  store_product<G>(shared, sums, bias, (const G *)nullptr, (G *)nullptr, y, row0, column0, rows, outputs, NONE);
+  __syncthreads();  // the result overwrites what was read
+  store_product<G>(shared, sums, blockIdx.z ? nullptr : bias, (const G *)nullptr, (G *)nullptr,
+                   y + (long long)blockIdx.z * rows * outputs, row0, column0, rows, outputs, NONE);
 }
 
 // grid (ceil(rows / 64), ceil(outputs / 64)), 256 threads: four rows by four columns each.
 __device__ __forceinline__ void space_plain(const float *__restrict__ x, const float *__restrict__ w, const float *__restrict__ bias,
-                                            float *__restrict__ y, int rows, int inputs, int outputs, int taps, const Space s) {
+                                            float *__restrict__ y, int rows, int inputs, int outputs, int taps, int,
+                                            const Space s) {
   __shared__ __align__(16) float sx[PLAIN_DEPTH][PLAIN_ROWS + 4];
   __shared__ __align__(16) float sw[PLAIN_DEPTH][PLAIN_COLUMNS + 4];
   const int row0 = blockIdx.x * PLAIN_ROWS, column0 = blockIdx.y * PLAIN_COLUMNS;
@@ -171,8 +180,9 @@ struct SpaceTap {
 #define SPACE_VALUES Space{height, width, out_width, images, kernel_width, pad_y, pad_x, step, spread}
 #define SPACE_PRODUCT(THREADS, SUFFIX, T, G, BODY)                                                                    \
   extern "C" __global__ void __launch_bounds__(THREADS) spatial_conv_##SUFFIX(                                         \
-      const G *x, const T *w, const float *bias, G *y, int rows, int inputs, int outputs, int taps, SPACE_ARGUMENTS) {  \
-    BODY(x, w, bias, y, rows, inputs, outputs, taps, SPACE_VALUES);                                                     \
+      const T *x, const T *w, const float *bias, G *y, int rows, int inputs, int outputs, int taps, int part_steps,      \
+      SPACE_ARGUMENTS) {                                                                                                \
+    BODY(x, w, bias, y, rows, inputs, outputs, taps, part_steps, SPACE_VALUES);                                         \
   }
 #define SPACE_GRADIENT(THREADS, SUFFIX, G, BODY)                                                                      \
   extern "C" __global__ void __launch_bounds__(THREADS) spatial_gradient_##SUFFIX(                                     \
@@ -184,6 +194,5 @@ SPACE_PRODUCT(128, f16, f16, f16, (space_matrices<f16, f16>))
 SPACE_PRODUCT(128, bf16, bf16, bf16, (space_matrices<bf16, bf16>))
 SPACE_PRODUCT(128, f32_bf16, bf16, float, (space_matrices<bf16, float>))
 SPACE_GRADIENT(256, f32, float, weight_gradient_plain)
-SPACE_GRADIENT(128, f16, f16, (weight_gradient_matrices<f16, f16>))
-SPACE_GRADIENT(128, bf16, bf16, (weight_gradient_matrices<bf16, bf16>))
-SPACE_GRADIENT(128, f32_bf16, float, (weight_gradient_matrices<bf16, float>))
+SPACE_GRADIENT(128, f16, f16, weight_gradient_matrices<f16>)
+SPACE_GRADIENT(128, bf16, bf16, weight_gradient_matrices<bf16>)

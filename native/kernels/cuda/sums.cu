@@ -27,13 +27,22 @@ COLUMN_SUMS(f32, float)
 COLUMN_SUMS(f16, f16)
 COLUMN_SUMS(bf16, bf16)
 
-// sums[g][i] = sum over p of parts[g][p][i], for `groups` groups of `count` values. grid (ceil(count / 256), groups),
-// 256 threads.
-extern "C" __global__ void __launch_bounds__(256) sum_parts(const float *parts, float *sums, int parts_count, int count) {
-  const int i = blockIdx.x * 256 + threadIdx.x;
-  if (i >= count) return;
-  const float *from = parts + (long long)blockIdx.y * parts_count * count + i;
+// sums[g][i] = sum over p of parts[g][p][i], for `groups` groups of `count` values; of (taps, count / taps) the taps are put
+// last. grid (ceil(count / 8), groups), 256 threads: 32 lines of parts for each of 8 values.
+extern "C" __global__ void __launch_bounds__(256) sum_parts(const float *parts, float *sums, int parts_count, int count, int taps) {
+  __shared__ float lines[32][9];
+  const int i = blockIdx.x * 8 + (threadIdx.x & 7), line = threadIdx.x >> 3;
+  const float *const from = parts + (long long)blockIdx.y * parts_count * count + i;
   float sum = 0.f;
-  for (int p = 0; p < parts_count; p++) sum += from[(long long)p * count];
-  sums[(long long)blockIdx.y * count + i] = sum;
+  if (i < count) {
+#pragma unroll 4
+    for (int p = line; p < parts_count; p += 32) sum += from[(long long)p * count];
+  }
+  lines[line][threadIdx.x & 7] = sum;
+  __syncthreads();
+  if (line == 0 && i < count) {
+    for (int l = 1; l < 32; l++) sum += lines[l][threadIdx.x];
+    const int plane = count / taps;
+    sums[(long long)blockIdx.y * count + (long long)(i % plane) * taps + i / plane] = sum;
+  }
 }

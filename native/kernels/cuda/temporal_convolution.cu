@@ -7,8 +7,8 @@
 // (outputs, inputs, taps). The gradient to the input is the same kernel with the weight packed turned; that of the weight
 // is `weight_gradient` and `sum_parts`, that of the bias `column_sums` and `sum_parts`, each in one order of addition.
 //
-// f16 and bf16 use tensor cores (mma.sync, sm_80 and later) behind a two-stage asynchronous copy. `_f32_bf16` reads and
-// writes f32 and rounds operands to bf16, as the CPU's bf16 arithmetic does. f32 is true f32 on CUDA cores.
+// f16 and bf16 use tensor cores (mma.sync, sm_80 and later) behind a two-stage asynchronous copy. `_f32_bf16` gives f32 of
+// operands that `round_bf16` has rounded, as the CPU's bf16 arithmetic does. f32 is true f32 on CUDA cores.
 #include "product.cuh"
 
 // The rows of a block overlap by the taps.
@@ -16,9 +16,9 @@ template <int K> constexpr int product_stage = (PRODUCT_ROWS + K - 1 + K * PRODU
 // Two stages of 16-bit elements, and 16 bytes of zeros.
 template <int K> constexpr int product_shared = 2 * product_stage<K> * 2 + 16;
 
-// grid (ceil(rows / 128), ceil(outputs / 64)), 128 threads, product_shared<K> bytes. G is the type in global memory.
+// grid (ceil(rows / 128), ceil(outputs / 64)), 128 threads, product_shared<K> bytes. G is the type of the result.
 template <typename T, typename G, int K>
-__device__ __forceinline__ void product_matrices(const G *__restrict__ x, const T *__restrict__ w,
+__device__ __forceinline__ void product_matrices(const T *__restrict__ x, const T *__restrict__ w,
                                                  const float *__restrict__ bias, const G *__restrict__ residual,
                                                  G *__restrict__ before, G *__restrict__ y, int rows, int frames,
                                                  int inputs, int outputs, int activation) {
@@ -177,7 +177,7 @@ __device__ __forceinline__ void product_plain(const float *__restrict__ x, const
 }
 
 #define PRODUCT_ARGUMENTS(T, G)                                                                                       \
-  const G *x, const T *w, const float *bias, const G *residual, G *before, G *y, int rows, int frames, int inputs,      \
+  const T *x, const T *w, const float *bias, const G *residual, G *before, G *y, int rows, int frames, int inputs,      \
       int outputs, int activation
 #define PRODUCT_VALUES x, w, bias, residual, before, y, rows, frames, inputs, outputs, activation
 #define PRODUCT(SUFFIX, T, G, K)                                                                                      \
@@ -234,13 +234,12 @@ struct FrameShift {
   const G *x, const G *dy, float *parts, int rows, int frames, int inputs, int outputs, int rows_per_part
 #define GRADIENT_VALUES \
   x, dy, parts, rows, FrameShift{frames, (int)blockIdx.y - (int)gridDim.y / 2}, inputs, outputs, rows_per_part
-#define GRADIENT(SUFFIX, T, G)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(128) weight_gradient_##SUFFIX(GRADIENT_ARGUMENTS(G)) {                    \
-    weight_gradient_matrices<T, G>(GRADIENT_VALUES);                                                                    \
+#define GRADIENT(SUFFIX, T)                                                                                           \
+  extern "C" __global__ void __launch_bounds__(128) weight_gradient_##SUFFIX(GRADIENT_ARGUMENTS(T)) {                    \
+    weight_gradient_matrices<T>(GRADIENT_VALUES);                                                                       \
   }
 extern "C" __global__ void __launch_bounds__(256) weight_gradient_f32(GRADIENT_ARGUMENTS(float)) {
   weight_gradient_plain(GRADIENT_VALUES);
 }
-GRADIENT(f16, f16, f16)
-GRADIENT(bf16, bf16, bf16)
-GRADIENT(f32_bf16, bf16, float)
+GRADIENT(f16, f16)
+GRADIENT(bf16, bf16)

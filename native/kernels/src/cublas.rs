@@ -53,21 +53,34 @@ struct Library {
 // SAFETY: cuBLASLt's handles are not bound to a thread, and a mutex holds them.
 unsafe impl Send for Library {}
 
-/// Whether products and convolutions are those of NVIDIA's libraries: `KINORA_CUDA_PRODUCTS` is `nvidia`, the default, or
-/// `own`, which leaves all to the kernels of `kernels/cuda`.
-pub(crate) fn nvidias_products() -> std::result::Result<bool, String> {
-    match std::env::var("KINORA_CUDA_PRODUCTS").as_deref() {
-        Ok("own") => Ok(false),
-        Ok("nvidia") | Err(_) => Ok(true),
+/// Whose products and convolutions run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Products {
+    /// Those that were measured to be quickest.
+    Quickest,
+    /// NVIDIA's libraries' wherever they have them.
+    Nvidias,
+    /// The kernels of `kernels/cuda` alone.
+    Own,
+}
+
+/// What `KINORA_CUDA_PRODUCTS` asks for: `nvidia`, `own`, or the quickest where it is not set.
+pub(crate) fn products() -> std::result::Result<Products, String> {
+    static PRODUCTS: OnceLock<std::result::Result<Products, String>> = OnceLock::new();
+    let read = || match std::env::var("KINORA_CUDA_PRODUCTS").as_deref() {
+        Err(_) => Ok(Products::Quickest),
+        Ok("nvidia") => Ok(Products::Nvidias),
+        Ok("own") => Ok(Products::Own),
         Ok(other) => Err(format!("KINORA_CUDA_PRODUCTS must be \"nvidia\" or \"own\", not {other:?}")),
-    }
+    };
+    PRODUCTS.get_or_init(read).clone()
 }
 
 /// The library, opened once; nothing where it is not wanted.
 fn library(device: &CudaDevice) -> Result<Option<&'static Mutex<Library>>> {
     static LIBRARY: OnceLock<std::result::Result<Option<Mutex<Library>>, String>> = OnceLock::new();
     let open = || {
-        if !nvidias_products()? {
+        if products()? == Products::Own {
             return Ok(None);
         }
         let handle = result::create_handle().map_err(|error| format!("cuBLASLt does not open ({error})"))?;

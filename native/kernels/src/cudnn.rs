@@ -5,13 +5,15 @@
 //! dilation, and nothing has to be permuted. A horizontal stride cannot be said so; convolutions with strides stay with the
 //! kernels of `kernels/cuda`, as does what cuDNN does not take.
 //!
-//! In f32 only: for operands of bf16 with results of f32 cuDNN has no compiled kernels, only ones that it compiles where they
-//! run, with the same instructions as those of `kernels/cuda`. Engines are taken that use neither tensor cores, which would
-//! round f32 operands to TF32, nor other shortcuts, nor an order of addition that changes from run to run.
+//! Numbers are f32. In f32, engines are taken that use neither tensor cores, which would round operands to TF32, nor other
+//! shortcuts, nor an order of addition that changes from run to run. In bf16 tensor cores may round operands to TF32, which has
+//! 11 bits where bf16 has 8: for operands of bf16 with results of f32 cuDNN has no compiled kernels, only ones that it compiles
+//! where they run.
 //!
 //! This is cuDNN's graph interface, one operation to a graph; names, types and numbers of attributes are those of its header
 //! `cudnn_graph_v9.h`. It is opened here and not by cudarc, which would link with it: nothing would open where it is missing.
 
+use crate::cublas::Products;
 use crate::taps::Space;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
@@ -90,6 +92,8 @@ const CROSS_CORRELATION: c_int = 1;
 const MODES: [c_int; 2] = [3, 2];
 /// The only one of cuDNN's numerical notes that says nothing against an engine.
 const STRICT_NAN: c_int = 9;
+/// Of f32, it says that operands are rounded to TF32.
+const TENSOR_CORES: c_int = 0;
 
 /// A handle or a descriptor.
 type Object = *mut c_void;
@@ -166,6 +170,8 @@ pub(crate) struct PixelConvolution {
     pub space: Space,
     pub inputs: usize,
     pub outputs: usize,
+    /// Whether operands may be rounded to TF32.
+    pub rounded: bool,
 }
 
 /// How a pass is run.
@@ -272,7 +278,7 @@ fn cudnn(device: &CudaDevice) -> Either<&'static Mutex<Cudnn>, &'static str> {
 }
 
 fn open(device: &CudaDevice) -> Either<Cudnn, String> {
-    if !crate::cublas::nvidias_products()? {
+    if crate::cublas::products()? == Products::Own {
         return Err("KINORA_CUDA_PRODUCTS is \"own\"".into());
     }
     // SAFETY: opening it runs NVIDIA's initialisers only. It is never closed.
@@ -374,7 +380,7 @@ impl Cudnn {
 }
 
 impl Functions {
-    /// The quickest plan of those that compute in f32, the same in each run.
+    /// The quickest plan of those that round no more than they may, the same in each run.
     fn planned(&self, handle: Object, of: PixelConvolution, pass: Pass) -> Either<Option<Plan>, Status> {
         if of.space.stride != 1 {
             return Ok(None);
@@ -387,7 +393,7 @@ impl Functions {
         )?;
         for mode in MODES {
             for configuration in self.configurations(&graph, mode)? {
-                if !self.exact(&configuration)? {
+                if !self.allowed(&configuration, of.rounded)? {
                     continue;
                 }
                 let attributes = [
@@ -409,7 +415,7 @@ impl Functions {
     /// The descriptors of a pass, the operation last.
     fn operation(
         &self,
-        PixelConvolution { space, inputs, outputs }: PixelConvolution,
+        PixelConvolution { space, inputs, outputs, .. }: PixelConvolution,
         pass: Pass,
     ) -> Either<Vec<Descriptor>, Status> {
         let long = |size: usize| size as i64;
@@ -476,12 +482,13 @@ impl Functions {
         Ok(found)
     }
 
-    /// Whether a configuration computes in f32, and the same in each run.
-    fn exact(&self, configuration: &Descriptor) -> Either<bool, Status> {
+    /// Whether a configuration computes in f32, or with `rounded` operands if they may be, and the same in each run.
+    fn allowed(&self, configuration: &Descriptor, rounded: bool) -> Either<bool, Status> {
         let engine = self.empty(kind::ENGINE)?;
         self.read(configuration, name::CONFIGURATION_ENGINE, PART, &mut [engine.object])?;
         let mut notes = [STRICT_NAN; 32];
         let count = self.read(&engine, name::ENGINE_NOTES, NOTE, &mut notes)?;
-        Ok(count <= notes.len() && notes.iter().all(|&note| note == STRICT_NAN))
+        let fine = |note| note == STRICT_NAN || rounded && note == TENSOR_CORES;
+        Ok(count <= notes.len() && notes.into_iter().all(fine))
     }
 }

@@ -76,8 +76,7 @@ fn open() -> std::result::Result<Gpu, String> {
         ));
     }
     // One stream for all threads: candle's plain device has one a thread, whose work nothing would order.
-    let device = Device::new_cuda_with_stream(0)
-        .map_err(|error| format!("the GPU {name} cannot be used ({error})"))?;
+    let device = Device::new_cuda_with_stream(0).map_err(|error| format!("the GPU {name} cannot be used ({error})"))?;
     keep_memory(&context);
     let cuda = device.as_cuda_device().map_err(|error| error.to_string())?;
     // SAFETY: there is no other stream that tensors would have to be watched for, with two events for each.

@@ -39,7 +39,7 @@ void group_norm_case(const char *name, Forward forward, Backward backward, int p
       backward(x.data(), ss.data(), statistics.data(), dy.data(), dx.data(), parts.data(), pixels, images, channels, groups,
                per_clip, together, 1e-5f, activation);
     });
-    shim::launch(dim3(blocks(2 * channels, 256), clips), dim3(256), 0, [&] { sum_parts(parts.data(), dss.data(), per_clip, 2 * channels); });
+    shim::launch(dim3(blocks(2 * channels, 8), clips), dim3(256), 0, [&] { sum_parts(parts.data(), dss.data(), per_clip, 2 * channels, 1); });
     std::vector<double> ey(x.size()), edx(x.size()), edss(ss.size());
     auto at = [&](int p, int n, int c) { return ((size_t)p * images + n) * channels + c; };
     for (int n = 0; n < images; n++)
@@ -95,7 +95,7 @@ void row_norm_case(const char *name, Forward forward, Backward backward, int pix
     shim::launch(dim3(parts_count, clips), dim3(256), 0, [&] {
       backward(x.data(), g, b, dy.data(), dx.data(), parts.data(), of_clip, images, per_clip, channels, centre, eps, activation);
     });
-    shim::launch(dim3(blocks(2 * channels, 256), clips), dim3(256), 0, [&] { sum_parts(parts.data(), sums.data(), parts_count, 2 * channels); });
+    shim::launch(dim3(blocks(2 * channels, 8), clips), dim3(256), 0, [&] { sum_parts(parts.data(), sums.data(), parts_count, 2 * channels, 1); });
     std::vector<double> ey, edx, esums(gains.size());
     for (int r = 0; r < rows; r++) {
       const float *gain = g + (size_t)(r % images / per_clip) * 2 * channels;
@@ -370,6 +370,18 @@ inline void add_row_case() {
   }});
 }
 
+// Whole pieces of eight, one that is not, and numbers that are not aligned.
+inline void round_case(const char *name, int n, int shift) {
+  cases.push_back({name, [=] {
+    const auto x = random_values<float>(n + shift);
+    auto y = unwritten<bf16>(n);
+    shim::launch(dim3(blocks(n, 2048)), dim3(256), 0, [&] { round_bf16(x.data() + shift, y.data(), n); });
+    std::vector<double> expected;
+    for (int i = 0; i < n; i++) expected.push_back(value(from_float<bf16>(x[shift + i])));
+    compare("y", y, expected, 0);
+  }});
+}
+
 #define EACH_TYPE(MACRO) MACRO(f32, float, 3e-6) MACRO(f16, f16, 2e-3) MACRO(bf16, bf16, 1.2e-2)
 inline void other_cases() {
   group_norm_case<float>("group_norm_f32, 35 pixels, 4 images, 6 groups of 3", group_norm_f32, group_norm_backward_f32, 35, 4, 18, 6, 2, 4, SILU, 5e-6);
@@ -392,5 +404,7 @@ inline void other_cases() {
                       geglu_backward_##S, add_##S, concatenate_##S, TOLERANCE);
   EACH_TYPE(ELEMENTWISE_CASE)
   add_row_case();
+  round_case("round_bf16, 2115 numbers", 2115, 0);
+  round_case("round_bf16, 77 numbers that are not aligned", 77, 1);
 }
 }  // namespace check

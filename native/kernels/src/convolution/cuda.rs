@@ -2,19 +2,16 @@
 
 use super::GatheredProduct;
 use crate::Precision;
-use crate::cublas::{Matrix, product};
+use crate::cublas::{Matrix, Products, product, products};
 use crate::cudnn::{self, Pass, PixelConvolution};
 use crate::gpu::{Floats, argument, element, run, with_addresses};
 use crate::taps::Taps;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
 use kinora_cuda::{
-    Address, Convolution, ConvolutionTensors, Element, Fused, Launch, Packing, SpatialConvolution, add_row,
-    column_sums, pack_weight, sum_parts,
+    Address, Convolution, ConvolutionTensors, Element, Fused, Launch, Packing, SpatialConvolution, add_row, bias_parts,
+    pack_weight, round_bf16, sum_parts, sum_taps, to_bias,
 };
-
-/// Rows that one part of a bias's gradient sums.
-const ROWS_PER_PART: usize = 4096;
 
 /// The kernels of an operation.
 enum Kernels {
@@ -86,6 +83,21 @@ impl Kernels {
         }
     }
 
+    /// In how many parts a pass gives its result.
+    fn forward_parts(&self) -> usize {
+        match self {
+            Self::Frames(_) => 1,
+            Self::Pixels(conv) => conv.forward_parts(),
+        }
+    }
+
+    fn to_input_parts(&self) -> usize {
+        match self {
+            Self::Frames(_) => 1,
+            Self::Pixels(conv) => conv.to_input_parts(),
+        }
+    }
+
     /// How many parts the weight's gradient is summed in.
     fn parts(&self) -> usize {
         match self {
@@ -93,6 +105,47 @@ impl Kernels {
             Self::Pixels(conv) => conv.parts(),
         }
     }
+}
+
+/// What kernels read of an operation's f32 numbers: they themselves, or what they are rounded to.
+enum Operands {
+    Given(Address),
+    Rounded(Floats),
+}
+
+impl Operands {
+    fn of(device: &CudaDevice, precision: Precision, x: Address, count: usize) -> Result<Self> {
+        if precision != Precision::Bf16 {
+            return Ok(Self::Given(x));
+        }
+        // Two of bf16 take the place of one f32.
+        let rounded = Floats::new(device, count.div_ceil(2))?;
+        run(device, &round_bf16(x, rounded.at(), count))?;
+        Ok(Self::Rounded(rounded))
+    }
+
+    fn at(&self) -> Address {
+        match self {
+            Self::Given(at) => *at,
+            Self::Rounded(floats) => floats.at(),
+        }
+    }
+}
+
+/// Runs a kernel that gives its result of `count` numbers in `parts`.
+fn in_parts(
+    device: &CudaDevice,
+    to: Address,
+    count: usize,
+    parts: usize,
+    launch: impl FnOnce(Address) -> Launch,
+) -> Result<()> {
+    if parts == 1 {
+        return run(device, &launch(to));
+    }
+    let partial = Floats::new(device, parts * count)?;
+    run(device, &launch(partial.at()))?;
+    run(device, &sum_parts(partial.at(), to, 1, parts, count))
 }
 
 /// The sizes of a linear layer's matrices.
@@ -143,8 +196,13 @@ impl GatheredProduct {
     /// where this is none, or one that cuDNN does not take.
     fn by_cudnn(&self, device: &CudaDevice, pass: Pass, [x, weight, y]: [Address; 3]) -> Result<bool> {
         let (outputs, inputs, taps) = self.weight.sizes();
-        let (Taps::Space(space), Precision::F32) = (self.taps, self.precision) else { return Ok(false) };
-        let convolution = PixelConvolution { space, inputs, outputs };
+        let Taps::Space(space) = self.taps else { return Ok(false) };
+        let rounded = self.precision == Precision::Bf16;
+        // Our own are quicker than TF32's.
+        if rounded && products().map_err(candle_core::Error::msg)? != Products::Nvidias {
+            return Ok(false);
+        }
+        let convolution = PixelConvolution { space, inputs, outputs, rounded };
         if !cudnn::takes(device, convolution, pass)? {
             return Ok(false);
         }
@@ -162,16 +220,17 @@ impl GatheredProduct {
         Ok(done)
     }
 
-    /// The weight as a product reads it.
+    /// The weight as a product reads it; cuDNN reads f32.
     fn packed(&self, device: &CudaDevice, weight: Address, packing: Packing) -> Result<Address> {
         let (outputs, inputs, taps) = self.weight.sizes();
         let count = outputs * inputs * taps;
-        self.weight.packed_on_gpu(self.precision, packing, || {
+        let precision = if packing == Packing::ChannelsLast { Precision::F32 } else { self.precision };
+        self.weight.packed_on_gpu(precision, packing, || {
             // Two of bf16 take the place of one f32.
-            let len = if self.precision == Precision::Bf16 { count.div_ceil(2) } else { count };
+            let len = if precision == Precision::Bf16 { count.div_ceil(2) } else { count };
             let packed = Floats::new(device, len)?;
-            let (element, sizes) = (element(self.precision), [outputs, inputs, taps]);
-            run(device, &pack_weight(element, [weight, packed.at()], sizes, packing))?;
+            let sizes = [outputs, inputs, taps];
+            run(device, &pack_weight(element(precision), [weight, packed.at()], sizes, packing))?;
             Ok(packed)
         })
     }
@@ -197,7 +256,10 @@ impl GatheredProduct {
             }
         } else {
             let weight = self.packed(device, weight, Packing::Packed)?;
-            run(device, &kernels.forward(x, weight, bias, y.at()))?;
+            let x = Operands::of(device, self.precision, x, x_layout.shape().elem_count())?;
+            in_parts(device, y.at(), shape.elem_count(), kernels.forward_parts(), |y| {
+                kernels.forward(x.at(), weight, bias, y)
+            })?;
         }
         Ok((y.storage(), shape))
     }
@@ -213,13 +275,23 @@ impl GatheredProduct {
         let (kernels, count) = (self.kernels()?, outputs * inputs * taps);
         with_addresses(candle_core::CustomOp3::name(self), [x, weight, grad], |device, [from, kernel, dy]| {
             let none = Address::NONE;
+            // Rounded at most once, for both gradients.
+            let mut operands_of_dy = None;
+            let mut dy_operands = || -> Result<Address> {
+                if operands_of_dy.is_none() {
+                    operands_of_dy = Some(Operands::of(device, self.precision, dy, grad.elem_count())?);
+                }
+                Ok(operands_of_dy.as_ref().map_or(dy, Operands::at))
+            };
             let dx = if x.track_op() {
                 let dx = Floats::new(device, x.elem_count())?;
                 if !self.by_cublas(device, |m| ([m.y(dy), m.weight(kernel), m.x(dx.at())], [false, true]), none)?
                     && !self.by_cudnn(device, Pass::ToInput, [dx.at(), kernel, dy])?
                 {
-                    let turned = self.packed(device, kernel, Packing::Turned)?;
-                    run(device, &kernels.to_input(dy, turned, dx.at()))?;
+                    let (turned, dy) = (self.packed(device, kernel, Packing::Turned)?, dy_operands()?);
+                    in_parts(device, dx.at(), x.elem_count(), kernels.to_input_parts(), |dx| {
+                        kernels.to_input(dy, turned, dx)
+                    })?;
                 }
                 Some(dx.tensor(x.shape()))
             } else {
@@ -231,8 +303,9 @@ impl GatheredProduct {
                     && !self.by_cudnn(device, Pass::ToWeight, [from, dw.at(), dy])?
                 {
                     let parts = Floats::new(device, kernels.parts() * count)?;
-                    run(device, &kernels.to_weight(from, dy, parts.at()))?;
-                    run(device, &sum_parts(parts.at(), dw.at(), 1, kernels.parts(), count))?;
+                    let x = Operands::of(device, self.precision, from, x.elem_count())?;
+                    run(device, &kernels.to_weight(x.at(), dy_operands()?, parts.at()))?;
+                    run(device, &sum_taps(parts.at(), dw.at(), kernels.parts(), outputs * inputs, taps))?;
                 }
                 Some(dw.tensor(weight.shape()))
             } else {
@@ -240,9 +313,9 @@ impl GatheredProduct {
             };
             let db = if self.has_bias && bias.track_op() {
                 let rows = grad.elem_count() / outputs;
-                let number = rows.div_ceil(ROWS_PER_PART);
+                let number = bias_parts(rows);
                 let (parts, db) = (Floats::new(device, number * outputs)?, Floats::new(device, outputs)?);
-                run(device, &column_sums(Element::F32, dy, parts.at(), rows, outputs, ROWS_PER_PART))?;
+                run(device, &to_bias(Element::F32, dy, parts.at(), rows, outputs))?;
                 run(device, &sum_parts(parts.at(), db.at(), 1, number, outputs))?;
                 Some(db.tensor(bias.shape()))
             } else {
