@@ -149,7 +149,7 @@ pub fn to_bias(element: Element, dy: Address, parts: Address, rows: usize, outpu
     column_sums(element, dy, parts, rows, outputs, BIAS_ROWS)
 }
 
-/// (outputs, inputs, taps) in f32, packed. [`Packing::ChannelsLast`] is undone by itself with inputs and taps exchanged.
+/// (outputs, inputs, taps) in f32, packed. [`sum_taps`] of one part undoes [`Packing::ChannelsLast`].
 pub fn pack_weight(
     element: Element,
     [weight, packed]: [Address; 2],
@@ -158,7 +158,7 @@ pub fn pack_weight(
 ) -> Launch {
     Launch::new(
         format!("pack_weight_{}", element.operand()),
-        [(outputs * inputs * taps).div_ceil(256), 1, 1],
+        [(outputs * inputs).div_ceil(256), 1, 1],
         256,
         0,
         arguments![weight, packed, outputs, inputs, taps, packing as i32],
@@ -188,11 +188,17 @@ pub fn sum_parts(from: Address, to: Address, groups: usize, parts: usize, count:
     sums(from, to, [groups, parts, count, 1])
 }
 
-/// (parts, taps, plane) f32 summed over the parts to (plane, taps).
-pub fn sum_taps(from: Address, to: Address, parts: usize, plane: usize, taps: usize) -> Launch {
-    sums(from, to, [1, parts, plane * taps, taps])
+/// (groups, parts, taps, plane) f32 summed over the parts to (groups, plane, taps).
+pub fn sum_taps(from: Address, to: Address, [groups, parts, plane, taps]: [usize; 4]) -> Launch {
+    sums(from, to, [groups, parts, plane * taps, taps])
 }
 
 fn sums(from: Address, to: Address, [groups, parts, count, taps]: [usize; 4]) -> Launch {
-    Launch::new("sum_parts".into(), [count.div_ceil(8), groups, 1], 256, 0, arguments![from, to, parts, count, taps])
+    // More threads for a value where there are few of them.
+    let mut lines = 1;
+    while lines < 32 && lines < parts && groups * (count * lines).div_ceil(256) < BLOCKS {
+        lines *= 2;
+    }
+    let arguments = arguments![from, to, parts, count, taps, lines];
+    Launch::new("sum_parts".into(), [(count * lines).div_ceil(256), groups, 1], 256, 0, arguments)
 }

@@ -129,6 +129,13 @@ impl RowNorm {
         dx: Address,
         parts: Address,
     ) -> Launch {
-        self.launch("row_norm_backward", self.parts(), arguments![x, gamma, beta, dy, dx, parts])
+        let mut launch = self.launch("row_norm_backward", self.parts(), arguments![x, gamma, beta, dy, dx, parts]);
+        // Rows of up to 512 channels stay in registers: so many values a lane.
+        if let Some(values) = [2, 4, 8, 16].into_iter().find(|values| self.channels <= 32 * values)
+            && self.element.stored() == "f32"
+        {
+            launch.kernel += &format!("_v{values}");
+        }
+        launch
     }
 }

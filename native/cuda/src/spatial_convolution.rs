@@ -74,7 +74,7 @@ impl SpatialConvolution {
         if self.element != Element::F32Bf16 {
             return (1, steps);
         }
-        let parts = (BLOCKS / 2).div_ceil(rows.div_ceil(128) * outputs.div_ceil(64));
+        let parts = (BLOCKS / 2 / (rows.div_ceil(128) * outputs.div_ceil(64))).max(1);
         let each = steps.div_ceil(parts).max(LEAST_STEPS.min(steps));
         (steps.div_ceil(each), each)
     }

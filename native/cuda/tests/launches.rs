@@ -119,7 +119,7 @@ fn convolutions() {
             close("dx", &dx, &grads[0], tolerance);
             let (parts, dw) = (Buffer::new(conv.parts() * count), Buffer::new(count));
             run(conv.to_weight(of_x.at(), of_dy.at(), parts.at()));
-            run(sum_taps(parts.at(), dw.at(), conv.parts(), inputs * outputs, taps));
+            run(sum_taps(parts.at(), dw.at(), [1, conv.parts(), inputs * outputs, taps]));
             close("dw", &dw, &grads[1], tolerance);
             let (parts, db) = (Buffer::new(bias_parts(rows) * outputs), Buffer::new(outputs));
             run(to_bias(element, gdy.at(), parts.at(), rows, outputs));
@@ -182,7 +182,7 @@ fn spatial_convolutions() {
             close("dx", &dx, &grads[0], tolerance);
             let (parts, dw) = (Buffer::new(conv.parts() * count), Buffer::new(count));
             run(conv.to_weight(of_x.at(), of_dy.at(), parts.at()));
-            run(sum_taps(parts.at(), dw.at(), conv.parts(), inputs * outputs, side * side));
+            run(sum_taps(parts.at(), dw.at(), [1, conv.parts(), inputs * outputs, side * side]));
             close("dw", &dw, &grads[1], tolerance);
         }
     }

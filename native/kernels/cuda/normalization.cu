@@ -195,20 +195,88 @@ __device__ __forceinline__ void row_norm_forward(const T *__restrict__ x, const 
   }
 }
 
-// dx, and parts[clip][block][2C] of the gradients to gamma and beta. grid (ceil(rows / 32), clips), 256 threads.
+// dx, and parts[clip][block][2C] of the gradients to gamma and beta. grid (ceil(rows / 32), clips), 256 threads: a warp takes
+// every eighth row, of up to 32 VALUES channels, which are read once.
+constexpr int NORM_ROWS = 32;
+template <int VALUES, typename T>
+__device__ __forceinline__ void short_rows_backward(const T *__restrict__ x, const float *__restrict__ gamma,
+                                                    const float *__restrict__ beta, const T *__restrict__ dy,
+                                                    T *__restrict__ dx, float *__restrict__ parts, Rows r, int centre,
+                                                    float eps, int activation) {
+  __shared__ float sums[8][32 * VALUES];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, channels = r.channels;
+  const long long gains = r.gains();
+  float dgamma[VALUES] = {}, dbeta[VALUES] = {};
+  for (int row = blockIdx.x * NORM_ROWS + warp; row < min((int)(blockIdx.x + 1) * NORM_ROWS, r.rows); row += 8) {
+    const long long start = r.start(row);
+    float normal[VALUES], d[VALUES], mean = 0.f, square = 0.f, sum_d = 0.f, sum_dx = 0.f;
+#pragma unroll
+    for (int i = 0; i < VALUES; i++) {
+      const int c = lane + 32 * i;
+      normal[i] = c < channels ? to_float(x[start + c]) : 0.f;
+      d[i] = c < channels ? to_float(dy[start + c]) : 0.f;
+      mean += normal[i];
+    }
+    mean = centre ? warp_sum(mean) / channels : 0.f;
+#pragma unroll
+    for (int i = 0; i < VALUES; i++) {
+      normal[i] = lane + 32 * i < channels ? normal[i] - mean : 0.f;
+      square = fmaf(normal[i], normal[i], square);
+    }
+    square = warp_sum(square) / channels;
+    const float rstd = centre ? 1.f / sqrtf(square + eps) : 1.f / fmaxf(sqrtf(square), eps);
+#pragma unroll
+    for (int i = 0; i < VALUES; i++) {
+      const int c = lane + 32 * i;
+      const float gain = c < channels ? gamma[gains + c] : 0.f;
+      normal[i] *= rstd;
+      d[i] *= activation_slope(fmaf(normal[i], gain, beta && c < channels ? beta[gains + c] : 0.f), activation);
+      dgamma[i] = fmaf(d[i], normal[i], dgamma[i]);
+      dbeta[i] += d[i];
+      d[i] *= gain;
+      sum_d += d[i];
+      sum_dx = fmaf(d[i], normal[i], sum_dx);
+    }
+    sum_d = centre ? warp_sum(sum_d) / channels : 0.f;
+    sum_dx = warp_sum(sum_dx) / channels;
+    // A row shorter than eps is divided by eps, whatever its length.
+    if (!centre && rstd >= 1.f / eps) sum_dx = 0.f;
+#pragma unroll
+    for (int i = 0; i < VALUES; i++) {
+      const int c = lane + 32 * i;
+      if (c < channels) dx[start + c] = from_float<T>(rstd * (d[i] - sum_d - normal[i] * sum_dx));
+    }
+  }
+  const long long part = ((long long)blockIdx.y * gridDim.x + blockIdx.x) * 2 * channels;
+#pragma unroll
+  for (int of = 0; of < 2; of++) {
+    if (of) __syncthreads();  // the gains' sums have been read
+#pragma unroll
+    for (int i = 0; i < VALUES; i++) sums[warp][lane + 32 * i] = of ? dbeta[i] : dgamma[i];
+    __syncthreads();
+    for (int c = threadIdx.x; c < channels; c += 256) {
+      float sum = 0.f;
+#pragma unroll
+      for (int w = 0; w < 8; w++) sum += sums[w][c];
+      parts[part + of * channels + c] = sum;
+    }
+  }
+}
+
+// The same for rows of any length, which are read again for each step.
 template <typename T>
-__device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const float *__restrict__ gamma,
+__device__ __forceinline__ void long_rows_backward(const T *__restrict__ x, const float *__restrict__ gamma,
                                                   const float *__restrict__ beta, const T *__restrict__ dy,
                                                   T *__restrict__ dx, float *__restrict__ parts, Rows r, int centre,
                                                   float eps, int activation) {
-  __shared__ float means[32], rstds[32];
-  const int row0 = blockIdx.x * 32, lane = threadIdx.x & 31, channels = r.channels;
+  __shared__ float means[NORM_ROWS], rstds[NORM_ROWS];
+  const int row0 = blockIdx.x * NORM_ROWS, lane = threadIdx.x & 31, channels = r.channels;
   const long long gains = r.gains();
   auto dz_of = [&](long long at, int c, float normal) {
     const float z = fmaf(normal, gamma[gains + c], beta ? beta[gains + c] : 0.f);
     return to_float(dy[at]) * activation_slope(z, activation);
   };
-  for (int i = threadIdx.x >> 5; i < 32 && row0 + i < r.rows; i += 8) {
+  for (int i = threadIdx.x >> 5; i < NORM_ROWS && row0 + i < r.rows; i += 8) {
     const long long start = r.start(row0 + i);
     float mean, rstd, sum_d = 0.f, sum_dx = 0.f;
     row_statistics(x + start, channels, centre, eps, mean, rstd);
@@ -231,31 +299,17 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
     }
   }
   __syncthreads();
-  // Threads lie side by side over the channels, and in lines over the rows.
-  __shared__ float gammas[256], betas[256];
-  int columns = 1;
-  while (columns < channels && columns < 256) columns *= 2;
-  const int column = threadIdx.x % columns, line = threadIdx.x / columns, lines = 256 / columns;
   const long long part = ((long long)blockIdx.y * gridDim.x + blockIdx.x) * 2 * channels;
-  for (int c = column; c - column < channels; c += columns) {
+  for (int c = threadIdx.x; c < channels; c += 256) {
     float dgamma = 0.f, dbeta = 0.f;
-    for (int i = line; c < channels && i < 32 && row0 + i < r.rows; i += lines) {
+    for (int i = 0; i < NORM_ROWS && row0 + i < r.rows; i++) {
       const long long at = r.start(row0 + i) + c;
       const float normal = (to_float(x[at]) - means[i]) * rstds[i], dz = dz_of(at, c, normal);
       dgamma = fmaf(dz, normal, dgamma);
       dbeta += dz;
     }
-    gammas[threadIdx.x] = dgamma;
-    betas[threadIdx.x] = dbeta;
-    __syncthreads();
-    if (line == 0 && c < channels) {
-      for (int l = 1; l < lines; l++) {
-        dgamma += gammas[l * columns + column];
-        dbeta += betas[l * columns + column];
-      }
-      parts[part + c] = dgamma;
-      parts[part + channels + c] = dbeta;
-    }
+    parts[part + c] = dgamma;
+    parts[part + channels + c] = dbeta;
   }
 }
 
@@ -264,6 +318,15 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
 #define GROUP_SHAPE { pixels, images, channels, groups, images_per_clip, groups_together, eps, activation }
 #define ROW_ARGUMENTS int rows, int images, int per_clip, int channels, int centre, float eps, int activation
 #define ROWS Rows{rows, images, per_clip, channels}
+#define SHORT_ROWS(VALUES)                                                                                            \
+  extern "C" __global__ void __launch_bounds__(256, VALUES <= 8 ? 2 : 1) row_norm_backward_f32_v##VALUES(                 \
+      const float *x, const float *gamma, const float *beta, const float *dy, float *dx, float *parts, ROW_ARGUMENTS) { \
+    short_rows_backward<VALUES, float>(x, gamma, beta, dy, dx, parts, ROWS, centre, eps, activation);                   \
+  }
+SHORT_ROWS(2)
+SHORT_ROWS(4)
+SHORT_ROWS(8)
+SHORT_ROWS(16)
 #define NORMS(SUFFIX, T)                                                                                              \
   extern "C" __global__ void __launch_bounds__(256) group_norm_##SUFFIX(const T *x, const float *scale_shift, T *y,      \
                                                                       float *statistics, GROUP_ARGUMENTS) {            \
@@ -279,7 +342,7 @@ __device__ __forceinline__ void row_norm_backward(const T *__restrict__ x, const
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(256) row_norm_backward_##SUFFIX(                                          \
       const T *x, const float *gamma, const float *beta, const T *dy, T *dx, float *parts, ROW_ARGUMENTS) {             \
-    row_norm_backward<T>(x, gamma, beta, dy, dx, parts, ROWS, centre, eps, activation);                                 \
+    long_rows_backward<T>(x, gamma, beta, dy, dx, parts, ROWS, centre, eps, activation);                                \
   }
 NORMS(f32, float)
 NORMS(f16, f16)

@@ -26,12 +26,42 @@ __device__ __forceinline__ void fetch8(T *to, const T *row, int channel, int cha
 // rows of a warp at a time, so that whole rows are written.
 constexpr int PRODUCT_OUT_PITCH = PRODUCT_COLUMNS + 4;
 [[maybe_unused]] constexpr int PRODUCT_OUT = 4 * 16 * PRODUCT_OUT_PITCH * 4;
+// Sixteen rows of a warp, N columns at a time.
+template <int N, typename G>
+__device__ __forceinline__ void store_rows(const float *out, const float *__restrict__ bias, const G *__restrict__ residual,
+                                           G *__restrict__ before, G *__restrict__ y, int first, int column0, int rows,
+                                           int outputs, int activation) {
+  constexpr int PIECES = PRODUCT_COLUMNS / N;
+#pragma unroll 1
+  for (int j = threadIdx.x & 31; j < 16 * PIECES; j += 32) {
+    const int row = first + j / PIECES, column = column0 + j % PIECES * N;
+    if (row >= rows || column >= outputs) continue;
+    const long long at = (long long)row * outputs + column;
+    float value[N], more[N];
+    load_values<N>(out + j / PIECES * PRODUCT_OUT_PITCH + j % PIECES * N, value);
+    if (bias) {
+      load_values<N>(bias + column, more);
+#pragma unroll
+      for (int e = 0; e < N; e++) value[e] += more[e];
+    }
+    if (before) store_values<N>(before + at, value);
+#pragma unroll
+    for (int e = 0; e < N; e++) value[e] = activate(value[e], activation);
+    if (residual) {
+      load_values<N>(residual + at, more);
+#pragma unroll
+      for (int e = 0; e < N; e++) value[e] += more[e];
+    }
+    store_values<N>(y + at, value);
+  }
+}
 template <typename G>
 __device__ __forceinline__ void store_product(unsigned char *shared, const float (&sums)[2][PRODUCT_COLUMNS / 8][4],
                                               const float *__restrict__ bias, const G *__restrict__ residual,
                                               G *__restrict__ before, G *__restrict__ y, int row0, int column0, int rows,
                                               int outputs, int activation) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+  const bool vectors = outputs % 4 == 0 && aligned16(bias) && aligned16(residual) && aligned16(before) && aligned16(y);
   float *const out = reinterpret_cast<float *>(shared) + warp * 16 * PRODUCT_OUT_PITCH;
 #pragma unroll
   for (int i = 0; i < 2; i++) {
@@ -41,17 +71,9 @@ __device__ __forceinline__ void store_product(unsigned char *shared, const float
       for (int e = 0; e < 4; e++)
         out[((lane >> 2) + 8 * (e >> 1)) * PRODUCT_OUT_PITCH + n * 8 + (lane & 3) * 2 + (e & 1)] = sums[i][n][e];
     __syncwarp();
-#pragma unroll 1
-    for (int j = lane; j < 16 * PRODUCT_COLUMNS; j += 32) {
-      const int row = row0 + warp * 32 + i * 16 + j / PRODUCT_COLUMNS, column = column0 + j % PRODUCT_COLUMNS;
-      if (row < rows && column < outputs) {
-        const long long at = (long long)row * outputs + column;
-        float value = out[j / PRODUCT_COLUMNS * PRODUCT_OUT_PITCH + j % PRODUCT_COLUMNS] + (bias ? bias[column] : 0.f);
-        if (before) before[at] = from_float<G>(value);
-        value = activate(value, activation);
-        y[at] = from_float<G>(value + (residual ? to_float(residual[at]) : 0.f));
-      }
-    }
+    const int first = row0 + warp * 32 + i * 16;
+    if (vectors) store_rows<4>(out, bias, residual, before, y, first, column0, rows, outputs, activation);
+    else store_rows<1>(out, bias, residual, before, y, first, column0, rows, outputs, activation);
     __syncwarp();
   }
 }

@@ -28,20 +28,22 @@ COLUMN_SUMS(f16, f16)
 COLUMN_SUMS(bf16, bf16)
 
 // sums[g][i] = sum over p of parts[g][p][i], for `groups` groups of `count` values; of (taps, count / taps) the taps are put
-// last. grid (ceil(count / 8), groups), 256 threads: 32 lines of parts for each of 8 values.
-extern "C" __global__ void __launch_bounds__(256) sum_parts(const float *parts, float *sums, int parts_count, int count, int taps) {
-  __shared__ float lines[32][9];
-  const int i = blockIdx.x * 8 + (threadIdx.x & 7), line = threadIdx.x >> 3;
+// last. Each value has `lines` threads, a power of two up to 32. grid (ceil(count * lines / 256), groups), 256 threads.
+extern "C" __global__ void __launch_bounds__(256) sum_parts(const float *parts, float *sums, int parts_count, int count, int taps,
+                                                           int lines) {
+  __shared__ float of_lines[256];
+  const int columns = 256 / lines, column = threadIdx.x % columns, line = threadIdx.x / columns;
+  const int i = blockIdx.x * columns + column;
   const float *const from = parts + (long long)blockIdx.y * parts_count * count + i;
   float sum = 0.f;
   if (i < count) {
 #pragma unroll 4
-    for (int p = line; p < parts_count; p += 32) sum += from[(long long)p * count];
+    for (int p = line; p < parts_count; p += lines) sum += from[(long long)p * count];
   }
-  lines[line][threadIdx.x & 7] = sum;
+  of_lines[threadIdx.x] = sum;
   __syncthreads();
   if (line == 0 && i < count) {
-    for (int l = 1; l < 32; l++) sum += lines[l][threadIdx.x];
+    for (int l = 1; l < lines; l++) sum += of_lines[l * columns + column];
     const int plane = count / taps;
     sums[(long long)blockIdx.y * count + (long long)(i % plane) * taps + i / plane] = sum;
   }

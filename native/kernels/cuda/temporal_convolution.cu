@@ -200,18 +200,19 @@ PRODUCT(f32_bf16, bf16, float, 3)
 // How a weight (outputs, inputs, taps) is packed: for the forward kernels as (taps, outputs, inputs); for the gradient to the
 // input as (taps, inputs, outputs) with the taps in reverse; for cuDNN with channels last, as (outputs, taps, inputs).
 enum Packing { PACKED = 0, TURNED = 1, CHANNELS_LAST = 2 };
-// From f32 to T. grid ceil(count / 256), 256 threads.
+// From f32 to T. grid ceil(outputs * inputs / 256), 256 threads: each all taps of a pair, neighbours side by side in what is written.
 template <typename T>
 __device__ __forceinline__ void pack(const float *__restrict__ w, T *__restrict__ packed, int outputs, int inputs, int taps,
                                      int packing) {
-  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (i >= (long long)outputs * inputs * taps) return;
-  const int last = packing == TURNED ? outputs : inputs;
-  const int middle = packing == PACKED ? outputs : packing == TURNED ? inputs : taps;
-  const int a = (int)(i % last), b = (int)(i / last % middle), c = (int)(i / last / middle);
-  const int output = packing == PACKED ? b : packing == TURNED ? a : c, input = packing == TURNED ? b : a;
-  const int tap = packing == PACKED ? c : packing == TURNED ? taps - 1 - c : b;
-  packed[i] = from_float<T>(w[((long long)output * inputs + input) * taps + tap]);
+  const long long pairs = (long long)outputs * inputs, i = (long long)blockIdx.x * 256 + threadIdx.x;
+  if (i >= pairs) return;
+  const int last = packing == TURNED ? outputs : inputs, a = (int)(i % last), b = (int)(i / last);
+  const float *const from = w + (packing == TURNED ? (long long)a * inputs + b : i) * taps;
+  for (int tap = 0; tap < taps; tap++) {
+    const long long to = packing == CHANNELS_LAST ? ((long long)b * taps + tap) * inputs + a
+                                                  : (packing == TURNED ? taps - 1 - tap : tap) * pairs + i;
+    packed[to] = from_float<T>(from[tap]);
+  }
 }
 #define PACK(SUFFIX, T)                                                                                               \
   extern "C" __global__ void __launch_bounds__(256) pack_weight_##SUFFIX(const float *w, T *packed, int outputs, int inputs, \

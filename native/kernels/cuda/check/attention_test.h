@@ -46,7 +46,7 @@ void attention_case(const char *name, Forward forward, Dq to_q, Dkv to_kv, Dbias
       shim::launch(dim3(tiles * tiles, c.heads, parts), dim3(256), 0, [&] {
         to_bias(qkv.data(), cx, b, m, dy.data(), lse.data(), delta.data(), bias_parts.data(), per_part, SHAPE);
       });
-      shim::launch(dim3(blocks(pairs, 8)), dim3(256), 0, [&] { sum_parts(bias_parts.data(), dbias.data(), parts, pairs, 1); });
+      shim::launch(dim3(blocks(pairs * 4, 256)), dim3(256), 0, [&] { sum_parts(bias_parts.data(), dbias.data(), parts, pairs, 1, 4); });
     }
 #undef SHAPE
     std::vector<double> ey(y.size()), else_(lse.size()), edqkv(qkv.size()), edcontext(context.size()), edbias(pairs);

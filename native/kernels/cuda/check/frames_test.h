@@ -39,7 +39,7 @@ void group_norm_case(const char *name, Forward forward, Backward backward, int p
       backward(x.data(), ss.data(), statistics.data(), dy.data(), dx.data(), parts.data(), pixels, images, channels, groups,
                per_clip, together, 1e-5f, activation);
     });
-    shim::launch(dim3(blocks(2 * channels, 8), clips), dim3(256), 0, [&] { sum_parts(parts.data(), dss.data(), per_clip, 2 * channels, 1); });
+    shim::launch(dim3(blocks(2 * channels * 4, 256), clips), dim3(256), 0, [&] { sum_parts(parts.data(), dss.data(), per_clip, 2 * channels, 1, 4); });
     std::vector<double> ey(x.size()), edx(x.size()), edss(ss.size());
     auto at = [&](int p, int n, int c) { return ((size_t)p * images + n) * channels + c; };
     for (int n = 0; n < images; n++)
@@ -86,7 +86,7 @@ void row_norm_case(const char *name, Forward forward, Backward backward, int pix
     const auto dy = random_values<T>(x.size());
     const auto gains = random_values<float>((size_t)clips * 2 * channels);
     auto y = unwritten<T>(x.size()), dx = y;
-    const int parts_count = blocks(of_clip, 32);
+    const int parts_count = blocks(of_clip, NORM_ROWS);
     auto parts = unwritten<float>(parts_count * gains.size()), sums = unwritten<float>(gains.size());
     const float *g = gains.data(), *b = offset ? g + channels : nullptr;
     shim::launch(dim3(blocks(of_clip, 8), clips), dim3(256), 0, [&] {
@@ -95,7 +95,7 @@ void row_norm_case(const char *name, Forward forward, Backward backward, int pix
     shim::launch(dim3(parts_count, clips), dim3(256), 0, [&] {
       backward(x.data(), g, b, dy.data(), dx.data(), parts.data(), of_clip, images, per_clip, channels, centre, eps, activation);
     });
-    shim::launch(dim3(blocks(2 * channels, 8), clips), dim3(256), 0, [&] { sum_parts(parts.data(), sums.data(), parts_count, 2 * channels, 1); });
+    shim::launch(dim3(blocks(2 * channels, 256), clips), dim3(256), 0, [&] { sum_parts(parts.data(), sums.data(), parts_count, 2 * channels, 1, 1); });
     std::vector<double> ey, edx, esums(gains.size());
     for (int r = 0; r < rows; r++) {
       const float *gain = g + (size_t)(r % images / per_clip) * 2 * channels;
@@ -391,6 +391,10 @@ inline void other_cases() {
   row_norm_case<float>("row_norm_f32, layer norm, 37 rows of 45", row_norm_f32, row_norm_backward_f32, 37, 1, 1, 45, true, true, NONE, 5e-6);
   row_norm_case<float>("row_norm_f32, RMS norm and SiLU, 9 rows of 300", row_norm_f32, row_norm_backward_f32, 9, 1, 1, 300, false, false, SILU, 5e-6);
   row_norm_case<float>("row_norm_f32, RMS norm, offset and SiLU, 7 pixels, 3 clips of 5 images", row_norm_f32, row_norm_backward_f32, 7, 15, 3, 20, false, true, SILU, 5e-6);
+  row_norm_case<float>("row_norm_f32 of 2 values a lane, 71 rows of 52", row_norm_f32, row_norm_backward_f32_v2, 71, 1, 1, 52, true, true, SILU, 5e-6);
+  row_norm_case<float>("row_norm_f32 of 4 values a lane, RMS norm, 9 pixels, 2 clips of 3 images of 100", row_norm_f32, row_norm_backward_f32_v4, 9, 6, 2, 100, false, true, SILU, 5e-6);
+  row_norm_case<float>("row_norm_f32 of 8 values a lane, 66 rows of 199", row_norm_f32, row_norm_backward_f32_v8, 66, 1, 1, 199, true, true, NONE, 5e-6);
+  row_norm_case<float>("row_norm_f32 of 16 values a lane, RMS norm, 13 rows of 480", row_norm_f32, row_norm_backward_f32_v16, 13, 1, 1, 480, false, false, SILU, 5e-6);
   row_norm_case<f16>("row_norm_f16, RMS norm, 33 rows of 24", row_norm_f16, row_norm_backward_f16, 33, 1, 1, 24, false, false, NONE, 3e-3);
   row_norm_case<bf16>("row_norm_bf16, layer norm, 5 rows of 64", row_norm_bf16, row_norm_backward_bf16, 5, 1, 1, 64, true, true, SILU, 1.5e-2);
   noise_case();

@@ -42,7 +42,7 @@ void image_forward(const char *name, Kernel kernel, ImageShape s, bool biased, d
     auto y = y_parts;
     if constexpr (std::is_same<G, float>::value) {
       y = unwritten<G>(count);
-      shim::launch(dim3(blocks(count, 8)), dim3(256), 0, [&] { sum_parts(y_parts.data(), y.data(), parts, count, 1); });
+      shim::launch(dim3(blocks(count * 4, 256)), dim3(256), 0, [&] { sum_parts(y_parts.data(), y.data(), parts, count, 1, 4); });
     }
     std::vector<double> expected(y.size());
     for (size_t i = 0; i < expected.size(); i++) expected[i] = biased ? bias[i % s.outputs] : 0;
@@ -67,7 +67,7 @@ void image_backward(const char *name, Kernel kernel, Gradient gradient, Pack pac
     auto dx = unwritten<G>(x.size());
     auto dw_parts = unwritten<float>((size_t)parts * count), dw = unwritten<float>(count);
     const bool plain = std::is_same<T, float>::value;
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), turned.data(), s.outputs, s.inputs, s.taps(), TURNED); });
+    shim::launch(dim3(blocks(s.outputs * s.inputs, 256)), dim3(256), 0, [&] { pack(w.data(), turned.data(), s.outputs, s.inputs, s.taps(), TURNED); });
     shim::launch(dim3(blocks(s.rows(), plain ? PLAIN_ROWS : PRODUCT_ROWS), blocks(s.inputs, 64)), dim3(plain ? 256 : 128),
                  plain ? 0 : SPACE_SHARED, [&] {
       kernel(dy.data(), turned.data(), nullptr, dx.data(), s.rows(), s.outputs, s.inputs, s.taps(), 1 << 20, s.out_height(), s.out_width(),
@@ -78,7 +78,7 @@ void image_backward(const char *name, Kernel kernel, Gradient gradient, Pack pac
       gradient(x.data(), dy.data(), dw_parts.data(), s.out_rows(), s.inputs, s.outputs, rows_per_part, s.height, s.width,
                s.out_width(), s.images, s.kernel_width, s.pad_y(), s.pad_x(), s.stride, 1);
     });
-    shim::launch(dim3(blocks(count, 8)), dim3(256), 0, [&] { sum_parts(dw_parts.data(), dw.data(), parts, count, s.taps()); });
+    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { sum_parts(dw_parts.data(), dw.data(), parts, count, s.taps(), 1); });
     std::vector<double> expected_x(x.size()), expected_w(count);
     s.connections([&](int to, int from, int tap) {
       for (int o = 0; o < s.outputs; o++)

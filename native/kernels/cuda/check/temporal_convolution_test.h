@@ -57,9 +57,9 @@ void conv_backward(const char *name, Kernel kernel, Pack pack, ConvShape s, doub
     const auto w = random_values<float>(count, 1.f / sqrtf((float)K * s.inputs));
     auto packed = unwritten<T>(count), forward = packed, last = packed;
     auto dx = unwritten<G>((size_t)rows * s.inputs);
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), packed.data(), s.outputs, s.inputs, K, TURNED); });
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), forward.data(), s.outputs, s.inputs, K, PACKED); });
-    shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { pack(w.data(), last.data(), s.outputs, s.inputs, K, CHANNELS_LAST); });
+    shim::launch(dim3(blocks(s.outputs * s.inputs, 256)), dim3(256), 0, [&] { pack(w.data(), packed.data(), s.outputs, s.inputs, K, TURNED); });
+    shim::launch(dim3(blocks(s.outputs * s.inputs, 256)), dim3(256), 0, [&] { pack(w.data(), forward.data(), s.outputs, s.inputs, K, PACKED); });
+    shim::launch(dim3(blocks(s.outputs * s.inputs, 256)), dim3(256), 0, [&] { pack(w.data(), last.data(), s.outputs, s.inputs, K, CHANNELS_LAST); });
     const bool plain = std::is_same<T, float>::value;
     shim::launch(dim3(blocks(rows, plain ? PLAIN_ROWS : PRODUCT_ROWS), blocks(s.inputs, 64)), dim3(plain ? 256 : 128),
                  plain ? 0 : product_shared<K>, [&] {
@@ -101,10 +101,10 @@ void conv_weight_gradient(const char *name, Kernel kernel, Columns columns, Conv
                  plain ? 0 : GRADIENT_SHARED, [&] {
       kernel(x.data(), dy.data(), dw_parts.data(), rows, s.frames, s.inputs, s.outputs, rows_per_part);
     });
-    shim::launch(dim3(blocks(count, 8)), dim3(256), 0, [&] { sum_parts(dw_parts.data(), dw.data(), parts, count, taps); });
+    shim::launch(dim3(blocks(count * 4, 256)), dim3(256), 0, [&] { sum_parts(dw_parts.data(), dw.data(), parts, count, taps, 4); });
     shim::launch(dim3(blocks(s.outputs, 32), parts), dim3(256), 0,
                  [&] { columns(dy.data(), db_parts.data(), rows, s.outputs, rows_per_part); });
-    shim::launch(dim3(blocks(s.outputs, 8)), dim3(256), 0, [&] { sum_parts(db_parts.data(), db.data(), parts, s.outputs, 1); });
+    shim::launch(dim3(blocks(s.outputs, 256)), dim3(256), 0, [&] { sum_parts(db_parts.data(), db.data(), parts, s.outputs, 1, 1); });
     std::vector<double> expected_w(count), expected_b(s.outputs);
     for (int row = 0; row < rows; row++)
       for (int o = 0; o < s.outputs; o++) {

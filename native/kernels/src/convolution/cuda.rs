@@ -214,8 +214,7 @@ impl GatheredProduct {
         let done = cudnn::run(device, convolution, pass, [x, gradient.at(), y])?;
         if done {
             // Back from channels last.
-            let sizes = [outputs, taps, inputs];
-            run(device, &pack_weight(Element::F32, [gradient.at(), weight], sizes, Packing::ChannelsLast))?;
+            run(device, &sum_taps(gradient.at(), weight, [outputs, 1, inputs, taps]))?;
         }
         Ok(done)
     }
@@ -305,7 +304,7 @@ impl GatheredProduct {
                     let parts = Floats::new(device, kernels.parts() * count)?;
                     let x = Operands::of(device, self.precision, from, x.elem_count())?;
                     run(device, &kernels.to_weight(x.at(), dy_operands()?, parts.at()))?;
-                    run(device, &sum_taps(parts.at(), dw.at(), kernels.parts(), outputs * inputs, taps))?;
+                    run(device, &sum_taps(parts.at(), dw.at(), [1, kernels.parts(), outputs * inputs, taps]))?;
                 }
                 Some(dw.tensor(weight.shape()))
             } else {
