@@ -1,6 +1,6 @@
 //! Group, layer and RMS norm.
 
-use crate::convolution::Fused;
+use crate::convolution::{BLOCKS, Fused};
 use crate::launch::{Address, Argument, Element, Launch, arguments};
 
 /// Group norm with scale-shift on (pixels, images, channels).
@@ -30,7 +30,17 @@ impl GroupNorm {
         32usize.div_ceil(self.channels / self.groups).min(self.groups)
     }
 
-    fn launch(&self, what: &str, buffers: usize, mut arguments: Vec<Argument>) -> Launch {
+    /// In how many parts of its pixels an image is taken.
+    pub fn parts(&self) -> usize {
+        let blocks = self.images * self.groups.div_ceil(self.together());
+        let most = (BLOCKS / blocks).clamp(1, 32).min(self.pixels.div_ceil(32));
+        // As many as have a pixel.
+        self.pixels.div_ceil(self.pixels.div_ceil(most))
+    }
+
+    /// Shared memory has `lined` numbers for each channel and line of a block, `channels` for each channel, and two for each
+    /// group.
+    fn launch(&self, what: &str, lined: usize, channels: usize, mut arguments: Vec<Argument>) -> Launch {
         let together = self.together();
         let wide = together * (self.channels / self.groups);
         // Threads lie side by side over the channels, and in lines over the pixels.
@@ -47,30 +57,54 @@ impl GroupNorm {
         ]);
         Launch::new(
             format!("{what}_{}", self.element.stored()),
-            [self.images, self.groups.div_ceil(together), 1],
+            [self.images, self.groups.div_ceil(together), self.parts()],
             256,
-            (buffers * lines * wide + 2 * together) * 4,
+            (lined * lines * wide + channels * wide + 2 * together) * 4,
             arguments,
         )
     }
 
-    /// y, and `statistics` (images, groups, 2) f32. `scale_shift` is (clips, 2C) f32.
-    pub fn forward(&self, x: Address, scale_shift: Address, y: Address, statistics: Address) -> Launch {
-        self.launch("group_norm", 1, arguments![x, scale_shift, y, statistics])
+    /// `moments` (images, groups, [`parts`](Self::parts), 2) f32, for [`forward`](Self::forward).
+    pub fn moments(&self, x: Address, moments: Address) -> Launch {
+        self.launch("group_norm_of_parts", 1, 0, arguments![x, moments])
     }
 
-    /// dx, and `parts` (images, 2C) f32: summed over the images of a clip by [`crate::sum_parts`] it is the scale-shift's
-    /// gradient.
+    /// y, and `statistics` (images, groups, 2) f32. `scale_shift` is (clips, 2C) f32.
+    pub fn forward(
+        &self,
+        x: Address,
+        scale_shift: Address,
+        moments: Address,
+        y: Address,
+        statistics: Address,
+    ) -> Launch {
+        self.launch("group_norm", 0, 0, arguments![x, scale_shift, moments, y, statistics])
+    }
+
+    /// `slopes` (images, [`parts`](Self::parts), 2C) f32, for [`backward`](Self::backward): summed over the parts of a clip's
+    /// images by [`crate::sum_parts`] they are the scale-shift's gradient.
+    pub fn slopes(
+        &self,
+        x: Address,
+        scale_shift: Address,
+        statistics: Address,
+        dy: Address,
+        slopes: Address,
+    ) -> Launch {
+        self.launch("group_norm_slopes_of_parts", 2, 0, arguments![x, scale_shift, statistics, dy, slopes])
+    }
+
+    /// dx.
     pub fn backward(
         &self,
         x: Address,
         scale_shift: Address,
         statistics: Address,
         dy: Address,
+        slopes: Address,
         dx: Address,
-        parts: Address,
     ) -> Launch {
-        self.launch("group_norm_backward", 2, arguments![x, scale_shift, statistics, dy, dx, parts])
+        self.launch("group_norm_backward", 0, 2, arguments![x, scale_shift, statistics, dy, slopes, dx])
     }
 }
 

@@ -322,7 +322,10 @@ fn attentions() {
 fn norms() {
     let run = |launch: Launch| Driver::get().run(&launch);
     let mut r = Random(3);
-    for (pixels, clips, frames, channels, groups, silu) in [(12, 2, 3, 40, 8, true), (7, 1, 2, 66, 2, false)] {
+    let mut in_parts = false;
+    for (pixels, clips, frames, channels, groups, silu) in
+        [(12, 2, 3, 40, 8, true), (7, 1, 2, 66, 2, false), (71, 2, 2, 24, 6, true)]
+    {
         let images = clips * frames;
         let (x, ss) = (r.var(&[1, pixels, images, channels]), r.var(&[clips, 2 * channels]));
         let op = || cpu::group_norm(x.as_tensor(), ss.as_tensor(), groups, 1e-5, silu);
@@ -331,14 +334,20 @@ fn norms() {
         let norm = GroupNorm { element: Element::F32, pixels, images, channels, groups, clips, eps: 1e-5, activation };
         let (gx, gss, gdy) = (buffer(&x), buffer(&ss), Buffer::of(&dy));
         let (gy, dx, statistics) = (Buffer::new(y.len()), Buffer::new(y.len()), Buffer::new(images * groups * 2));
-        let (parts, dss) = (Buffer::new(images * 2 * channels), Buffer::new(clips * 2 * channels));
-        run(norm.forward(gx.at(), gss.at(), gy.at(), statistics.at()));
+        let parts = norm.parts();
+        in_parts |= parts > 1;
+        let moments = Buffer::new(images * groups * parts * 2);
+        let (slopes, dss) = (Buffer::new(images * parts * 2 * channels), Buffer::new(clips * 2 * channels));
+        run(norm.moments(gx.at(), moments.at()));
+        run(norm.forward(gx.at(), gss.at(), moments.at(), gy.at(), statistics.at()));
         close("y", &gy, &y, 1e-5);
-        run(norm.backward(gx.at(), gss.at(), statistics.at(), gdy.at(), dx.at(), parts.at()));
+        run(norm.slopes(gx.at(), gss.at(), statistics.at(), gdy.at(), slopes.at()));
+        run(norm.backward(gx.at(), gss.at(), statistics.at(), gdy.at(), slopes.at(), dx.at()));
         close("dx", &dx, &grads[0], 2e-5);
-        run(sum_parts(parts.at(), dss.at(), clips, frames, 2 * channels));
+        run(sum_parts(slopes.at(), dss.at(), clips, frames * parts, 2 * channels));
         close("dscale_shift", &dss, &grads[1], 2e-5);
     }
+    assert!(in_parts, "no image was taken in parts");
     for centre in [true, false] {
         let (rows, channels) = (41, 50);
         let (x, gamma, beta) = (r.var(&[rows, channels]), r.var(&[channels]), r.var(&[channels]));

@@ -1,16 +1,20 @@
 // Group norm with scale-shift and SiLU on (pixels, images, channels), layer and RMS norm of rows: forward and backward.
 //
-// Statistics are f32 in two passes (mean, then squares about it), as on the CPU; every sum has one order.
+// Statistics are f32 in two passes (mean, then squares about it), as on the CPU, and those of parts are joined by Chan's formula;
+// every sum has one order.
 #include "common.cuh"
 
-// One block works on one image and `groups_together` groups: `wide` neighbouring channels, so that reads are coalesced.
+// One block works on one image's part of the pixels and `groups_together` groups: `wide` neighbouring channels, so that reads
+// are coalesced. Images alone would leave most of a GPU idle.
 struct GroupShape {
   int pixels, images, channels, groups, images_per_clip, groups_together;
   float eps;
   int activation;
 };
 struct GroupBlock {
-  int image, channel0, group0, groups, width, wide, columns, lines, column, line;
+  int image, channel0, group0, groups, width, wide, columns, lines, column, line, part, parts, per_part, first, end;
+  // Pixels of a part.
+  __device__ __forceinline__ int pixels(int of, int all) const { return min(per_part, all - of * per_part); }
 };
 __device__ __forceinline__ GroupBlock group_block(const GroupShape &s) {
   GroupBlock b;
@@ -26,6 +30,11 @@ __device__ __forceinline__ GroupBlock group_block(const GroupShape &s) {
   b.lines = 256 / b.columns;
   b.column = threadIdx.x % b.columns;
   b.line = threadIdx.x / b.columns;
+  b.part = blockIdx.z;
+  b.parts = gridDim.z;
+  b.per_part = (s.pixels + b.parts - 1) / b.parts;
+  b.first = b.part * b.per_part;
+  b.end = min(b.first + b.per_part, s.pixels);
   return b;
 }
 // The sum of a group's values in `sums` ([line][wide]), by a warp, in every lane.
@@ -36,25 +45,21 @@ __device__ __forceinline__ float group_sum(const float *sums, const GroupBlock &
   return warp_sum(sum);
 }
 
-// y = act(x̂ * scale + shift); statistics[image][group]: mean and reciprocal deviation. scale_shift is (clips, 2C) f32.
-// grid (images, ceil(groups / groups_together)), 256 threads, (lines * wide + 2 * groups_together) * 4 bytes: see
-// group_block for lines.
+// moments[image][group][part]: the mean of a part's values and the sum of the squares about it.
+// grid (images, ceil(groups / groups_together), parts), 256 threads, (lines * wide + groups_together) * 4 bytes: see
+// group_block for lines. Parts are at most 32, and each has a pixel.
 template <typename T>
-__device__ __forceinline__ void group_norm_forward(const T *__restrict__ x, const float *__restrict__ scale_shift,
-                                                   T *__restrict__ y, float *__restrict__ statistics, const GroupShape s) {
+__device__ __forceinline__ void group_norm_of_parts(const T *__restrict__ x, float *__restrict__ moments, const GroupShape s) {
   DYNAMIC_SHARED(shared);
   const GroupBlock b = group_block(s);
-  float *const mean = reinterpret_cast<float *>(shared), *const rstd = mean + s.groups_together;
-  float *const sums = rstd + s.groups_together;
-  const float count = (float)s.pixels * (float)b.width;
+  float *const mean = reinterpret_cast<float *>(shared), *const sums = mean + s.groups_together;
   const long long step = (long long)s.images * s.channels;
   const T *const from = x + (long long)b.image * s.channels + b.channel0;
-  T *const to = y + (long long)b.image * s.channels + b.channel0;
   for (int pass = 0; pass < 2; pass++) {
     for (int c = b.column; c < b.wide; c += b.columns) {
       const float centre = pass ? mean[c / b.width] : 0.f;
       float sum = 0.f;
-      for (int p = b.line; p < s.pixels; p += b.lines) {
+      for (int p = b.first + b.line; p < b.end; p += b.lines) {
         const float v = to_float(from[p * step + c]) - centre;
         sum += pass ? v * v : v;
       }
@@ -64,44 +69,71 @@ __device__ __forceinline__ void group_norm_forward(const T *__restrict__ x, cons
     for (int g = threadIdx.x >> 5; g < b.groups; g += 8) {
       const float sum = group_sum(sums, b, g);
       if ((threadIdx.x & 31) == 0) {
-        if (pass) rstd[g] = 1.f / sqrtf(sum / count + s.eps);
-        else mean[g] = sum / count;
+        float *const out = moments + (((long long)b.image * s.groups + b.group0 + g) * b.parts + b.part) * 2;
+        if (pass) out[1] = sum;
+        else out[0] = mean[g] = sum / ((float)(b.end - b.first) * (float)b.width);
       }
     }
     __syncthreads();
   }
-  for (int g = threadIdx.x; g < b.groups; g += 256) {
-    float *const out = statistics + ((long long)b.image * s.groups + b.group0 + g) * 2;
-    out[0] = mean[g];
-    out[1] = rstd[g];
+}
+
+// y = act(x̂ * scale + shift) of the moments of all parts; statistics[image][group]: mean and reciprocal deviation. scale_shift
+// is (clips, 2C) f32. Grid and block as above, 2 * groups_together * 4 bytes.
+template <typename T>
+__device__ __forceinline__ void group_norm_forward(const T *__restrict__ x, const float *__restrict__ scale_shift,
+                                                   const float *__restrict__ moments, T *__restrict__ y,
+                                                   float *__restrict__ statistics, const GroupShape s) {
+  DYNAMIC_SHARED(shared);
+  const GroupBlock b = group_block(s);
+  float *const mean = reinterpret_cast<float *>(shared), *const rstd = mean + s.groups_together;
+  const float count = (float)s.pixels * (float)b.width;
+  const int lane = threadIdx.x & 31;
+  for (int g = threadIdx.x >> 5; g < b.groups; g += 8) {
+    // A lane for each part.
+    const float *const of_part = moments + (((long long)b.image * s.groups + b.group0 + g) * b.parts + lane) * 2;
+    const bool exists = lane < b.parts;
+    const float number = exists ? (float)b.pixels(lane, s.pixels) * (float)b.width : 0.f, own = exists ? of_part[0] : 0.f;
+    const float whole = warp_sum(number * own) / count, apart = own - whole;
+    const float square = warp_sum(exists ? fmaf(number * apart, apart, of_part[1]) : 0.f);
+    if (lane == 0) {
+      mean[g] = whole;
+      rstd[g] = 1.f / sqrtf(square / count + s.eps);
+      if (b.part == 0) {
+        float *const out = statistics + ((long long)b.image * s.groups + b.group0 + g) * 2;
+        out[0] = mean[g];
+        out[1] = rstd[g];
+      }
+    }
   }
+  __syncthreads();
+  const long long step = (long long)s.images * s.channels;
+  const T *const from = x + (long long)b.image * s.channels + b.channel0;
+  T *const to = y + (long long)b.image * s.channels + b.channel0;
   const float *const scale = scale_shift + (long long)(b.image / s.images_per_clip) * 2 * s.channels + b.channel0;
   for (int c = b.column; c < b.wide; c += b.columns) {
     const float gain = rstd[c / b.width] * scale[c], offset = scale[s.channels + c] - mean[c / b.width] * gain;
-    for (int p = b.line; p < s.pixels; p += b.lines)
+    for (int p = b.first + b.line; p < b.end; p += b.lines)
       to[p * step + c] = from_float<T>(activate(fmaf(to_float(from[p * step + c]), gain, offset), s.activation));
   }
 }
 
-// dx, and each image's part of the gradients to scale and shift: parts[image][2C], to be added up over a clip's images.
-// Grid and block as above, (2 * lines * wide + 2 * groups_together) * 4 bytes.
+// parts[image][part][2C]: each part's gradients to scale and shift, to be added up over parts and a clip's images.
+// Grid and block as above, 2 * lines * wide * 4 bytes.
 template <typename T>
-__device__ __forceinline__ void group_norm_backward(const T *__restrict__ x, const float *__restrict__ scale_shift,
-                                                    const float *__restrict__ statistics, const T *__restrict__ dy,
-                                                    T *__restrict__ dx, float *__restrict__ parts, const GroupShape s) {
+__device__ __forceinline__ void group_norm_slopes_of_parts(const T *__restrict__ x, const float *__restrict__ scale_shift,
+                                                     const float *__restrict__ statistics, const T *__restrict__ dy,
+                                                     float *__restrict__ parts, const GroupShape s) {
   DYNAMIC_SHARED(shared);
   const GroupBlock b = group_block(s);
-  float *const sum_d = reinterpret_cast<float *>(shared), *const sum_dx = sum_d + s.groups_together;
-  float *const sums = sum_dx + s.groups_together, *const products = sums + b.lines * b.wide;
-  const float count = (float)s.pixels * (float)b.width;
+  float *const sums = reinterpret_cast<float *>(shared), *const products = sums + b.lines * b.wide;
   const long long step = (long long)s.images * s.channels, start = (long long)b.image * s.channels + b.channel0;
   const float *const scale = scale_shift + (long long)(b.image / s.images_per_clip) * 2 * s.channels + b.channel0;
   const float *const moments = statistics + ((long long)b.image * s.groups + b.group0) * 2;
-  float *const part = parts + (long long)b.image * 2 * s.channels + b.channel0;
   for (int c = b.column; c < b.wide; c += b.columns) {
     const float mean = moments[c / b.width * 2], rstd = moments[c / b.width * 2 + 1];
     float sum = 0.f, product = 0.f;
-    for (int p = b.line; p < s.pixels; p += b.lines) {
+    for (int p = b.first + b.line; p < b.end; p += b.lines) {
       const float normal = (to_float(x[start + p * step + c]) - mean) * rstd;
       const float slope = activation_slope(fmaf(normal, scale[c], scale[s.channels + c]), s.activation);
       const float dz = to_float(dy[start + p * step + c]) * slope;
@@ -112,14 +144,38 @@ __device__ __forceinline__ void group_norm_backward(const T *__restrict__ x, con
     products[b.line * b.wide + c] = product;
   }
   __syncthreads();
+  float *const out = parts + ((long long)b.image * b.parts + b.part) * 2 * s.channels + b.channel0;
   for (int c = threadIdx.x; c < b.wide; c += 256) {
     float sum = 0.f, product = 0.f;
     for (int line = 0; line < b.lines; line++) {
       sum += sums[line * b.wide + c];
       product += products[line * b.wide + c];
     }
-    part[c] = product;
-    part[s.channels + c] = sum;
+    out[c] = product;
+    out[s.channels + c] = sum;
+  }
+}
+
+// dx, of all parts' gradients. Grid and block as above, (2 * wide + 2 * groups_together) * 4 bytes.
+template <typename T>
+__device__ __forceinline__ void group_norm_backward(const T *__restrict__ x, const float *__restrict__ scale_shift,
+                                                    const float *__restrict__ statistics, const T *__restrict__ dy,
+                                                    const float *__restrict__ parts, T *__restrict__ dx, const GroupShape s) {
+  DYNAMIC_SHARED(shared);
+  const GroupBlock b = group_block(s);
+  float *const sum_d = reinterpret_cast<float *>(shared), *const sum_dx = sum_d + s.groups_together;
+  float *const sums = sum_dx + s.groups_together, *const products = sums + b.wide;
+  const float count = (float)s.pixels * (float)b.width;
+  const long long step = (long long)s.images * s.channels, start = (long long)b.image * s.channels + b.channel0;
+  const float *const scale = scale_shift + (long long)(b.image / s.images_per_clip) * 2 * s.channels + b.channel0;
+  const float *const moments = statistics + ((long long)b.image * s.groups + b.group0) * 2;
+  const float *const part = parts + (long long)b.image * b.parts * 2 * s.channels + b.channel0;
+  for (int c = threadIdx.x; c < b.wide; c += 256) {
+    float sum = 0.f, product = 0.f;
+    for (int i = 0; i < b.parts; i++) {
+      product += part[(long long)i * 2 * s.channels + c];
+      sum += part[(long long)i * 2 * s.channels + s.channels + c];
+    }
     sums[c] = sum * scale[c];
     products[c] = product * scale[c];
   }
@@ -140,7 +196,7 @@ __device__ __forceinline__ void group_norm_backward(const T *__restrict__ x, con
   __syncthreads();
   for (int c = b.column; c < b.wide; c += b.columns) {
     const float mean = moments[c / b.width * 2], rstd = moments[c / b.width * 2 + 1];
-    for (int p = b.line; p < s.pixels; p += b.lines) {
+    for (int p = b.first + b.line; p < b.end; p += b.lines) {
       const float normal = (to_float(x[start + p * step + c]) - mean) * rstd;
       const float slope = activation_slope(fmaf(normal, scale[c], scale[s.channels + c]), s.activation);
       const float dz = to_float(dy[start + p * step + c]) * slope * scale[c];
@@ -328,13 +384,23 @@ SHORT_ROWS(4)
 SHORT_ROWS(8)
 SHORT_ROWS(16)
 #define NORMS(SUFFIX, T)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256) group_norm_##SUFFIX(const T *x, const float *scale_shift, T *y,      \
-                                                                      float *statistics, GROUP_ARGUMENTS) {            \
-    group_norm_forward<T>(x, scale_shift, y, statistics, GROUP_SHAPE);                                                  \
+  extern "C" __global__ void __launch_bounds__(256) group_norm_of_parts_##SUFFIX(const T *x, float *moments,          \
+                                                                               GROUP_ARGUMENTS) {                     \
+    group_norm_of_parts<T>(x, moments, GROUP_SHAPE);                                                                  \
   }                                                                                                                   \
-  extern "C" __global__ void __launch_bounds__(256, 3) group_norm_backward_##SUFFIX(                                        \
-      const T *x, const float *scale_shift, const float *statistics, const T *dy, T *dx, float *parts, GROUP_ARGUMENTS) { \
-    group_norm_backward<T>(x, scale_shift, statistics, dy, dx, parts, GROUP_SHAPE);                                     \
+  extern "C" __global__ void __launch_bounds__(256, 3) group_norm_##SUFFIX(const T *x, const float *scale_shift,        \
+                                                                      const float *moments, T *y, float *statistics,  \
+                                                                      GROUP_ARGUMENTS) {                              \
+    group_norm_forward<T>(x, scale_shift, moments, y, statistics, GROUP_SHAPE);                                       \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256, 3) group_norm_slopes_of_parts_##SUFFIX(                           \
+      const T *x, const float *scale_shift, const float *statistics, const T *dy, float *parts, GROUP_ARGUMENTS) {    \
+    group_norm_slopes_of_parts<T>(x, scale_shift, statistics, dy, parts, GROUP_SHAPE);                                \
+  }                                                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256, 3) group_norm_backward_##SUFFIX(                                  \
+      const T *x, const float *scale_shift, const float *statistics, const T *dy, const float *parts, T *dx,          \
+      GROUP_ARGUMENTS) {                                                                                              \
+    group_norm_backward<T>(x, scale_shift, statistics, dy, parts, dx, GROUP_SHAPE);                                   \
   }                                                                                                                   \
   extern "C" __global__ void __launch_bounds__(256) row_norm_##SUFFIX(const T *x, const float *gamma, const float *beta, \
                                                                     T *y, ROW_ARGUMENTS) {                              \

@@ -17,29 +17,39 @@ inline double slope64(double x, int activation) {
   return (act64(x + 1e-5, activation) - act64(x - 1e-5, activation)) / 2e-5;
 }
 
-template <typename T, typename Forward, typename Backward>
-void group_norm_case(const char *name, Forward forward, Backward backward, int pixels, int images, int channels, int groups,
-                     int clips, int together, int activation, double tolerance) {
+template <typename T, typename Moments, typename Forward, typename Slopes, typename Backward>
+void group_norm_case(const char *name, Moments moments_of, Forward forward, Slopes slopes_of, Backward backward, int pixels, int images,
+                     int channels, int groups, int clips, int together, int parts, int activation, double tolerance) {
   cases.push_back({name, [=] {
     const int width = channels / groups, per_clip = images / clips;
     const auto x = random_values<T>((size_t)pixels * images * channels, 2.f), dy = random_values<T>(x.size());
     const auto ss = random_values<float>((size_t)clips * 2 * channels);
     auto y = unwritten<T>(x.size()), dx = y;
-    auto statistics = unwritten<float>((size_t)images * groups * 2), parts = unwritten<float>((size_t)images * 2 * channels);
-    auto dss = unwritten<float>(ss.size());
+    auto statistics = unwritten<float>((size_t)images * groups * 2), moments = unwritten<float>(statistics.size() * parts);
+    auto slopes = unwritten<float>((size_t)images * parts * 2 * channels), dss = unwritten<float>(ss.size());
     const int wide = std::min(together, groups) * width;
     int columns = 1;
     while (columns < wide && columns < 256) columns *= 2;
     const int floats = 256 / columns * wide;
-    const dim3 grid(images, blocks(groups, together));
-    shim::launch(grid, dim3(256), (floats + 2 * together) * 4, [&] {
-      forward(x.data(), ss.data(), y.data(), statistics.data(), pixels, images, channels, groups, per_clip, together, 1e-5f, activation);
+    const dim3 grid(images, blocks(groups, together), parts);
+    shim::launch(grid, dim3(256), (floats + together) * 4, [&] {
+      moments_of(x.data(), moments.data(), pixels, images, channels, groups, per_clip, together, 1e-5f, activation);
     });
-    shim::launch(grid, dim3(256), (2 * floats + 2 * together) * 4, [&] {
-      backward(x.data(), ss.data(), statistics.data(), dy.data(), dx.data(), parts.data(), pixels, images, channels, groups,
-               per_clip, together, 1e-5f, activation);
+    shim::launch(grid, dim3(256), 2 * together * 4, [&] {
+      forward(x.data(), ss.data(), moments.data(), y.data(), statistics.data(), pixels, images, channels, groups, per_clip, together,
+              1e-5f, activation);
     });
-    shim::launch(dim3(blocks(2 * channels * 4, 256), clips), dim3(256), 0, [&] { sum_parts(parts.data(), dss.data(), per_clip, 2 * channels, 1, 4); });
+    shim::launch(grid, dim3(256), 2 * floats * 4, [&] {
+      slopes_of(x.data(), ss.data(), statistics.data(), dy.data(), slopes.data(), pixels, images, channels, groups, per_clip, together,
+                1e-5f, activation);
+    });
+    shim::launch(grid, dim3(256), (2 * wide + 2 * together) * 4, [&] {
+      backward(x.data(), ss.data(), statistics.data(), dy.data(), slopes.data(), dx.data(), pixels, images, channels, groups, per_clip,
+               together, 1e-5f, activation);
+    });
+    shim::launch(dim3(blocks(2 * channels * 4, 256), clips), dim3(256), 0, [&] {
+      sum_parts(slopes.data(), dss.data(), per_clip * parts, 2 * channels, 1, 4);
+    });
     std::vector<double> ey(x.size()), edx(x.size()), edss(ss.size());
     auto at = [&](int p, int n, int c) { return ((size_t)p * images + n) * channels + c; };
     for (int n = 0; n < images; n++)
@@ -384,10 +394,14 @@ inline void round_case(const char *name, int n, int shift) {
 
 #define EACH_TYPE(MACRO) MACRO(f32, float, 3e-6) MACRO(f16, f16, 2e-3) MACRO(bf16, bf16, 1.2e-2)
 inline void other_cases() {
-  group_norm_case<float>("group_norm_f32, 35 pixels, 4 images, 6 groups of 3", group_norm_f32, group_norm_backward_f32, 35, 4, 18, 6, 2, 4, SILU, 5e-6);
-  group_norm_case<float>("group_norm_f32, 6 pixels, 2 images, 1 group of 300", group_norm_f32, group_norm_backward_f32, 6, 2, 300, 1, 1, 1, NONE, 5e-6);
-  group_norm_case<f16>("group_norm_f16, 9 pixels, 3 images, 4 groups of 8", group_norm_f16, group_norm_backward_f16, 9, 3, 32, 4, 3, 4, SILU, 2e-3);
-  group_norm_case<bf16>("group_norm_bf16, 16 pixels, 2 images, 8 groups of 4", group_norm_bf16, group_norm_backward_bf16, 16, 2, 32, 8, 1, 8, SILU, 1.5e-2);
+  group_norm_case<float>("group_norm_f32, 35 pixels, 4 images, 6 groups of 3", group_norm_of_parts_f32, group_norm_f32, group_norm_slopes_of_parts_f32,
+      group_norm_backward_f32, 35, 4, 18, 6, 2, 4, 3, SILU, 5e-6);
+  group_norm_case<float>("group_norm_f32, 6 pixels, 2 images, 1 group of 300", group_norm_of_parts_f32, group_norm_f32, group_norm_slopes_of_parts_f32,
+      group_norm_backward_f32, 6, 2, 300, 1, 1, 1, 1, NONE, 5e-6);
+  group_norm_case<f16>("group_norm_f16, 9 pixels, 3 images, 4 groups of 8", group_norm_of_parts_f16, group_norm_f16, group_norm_slopes_of_parts_f16,
+      group_norm_backward_f16, 9, 3, 32, 4, 3, 4, 2, SILU, 2e-3);
+  group_norm_case<bf16>("group_norm_bf16, 16 pixels, 2 images, 8 groups of 4", group_norm_of_parts_bf16, group_norm_bf16, group_norm_slopes_of_parts_bf16,
+      group_norm_backward_bf16, 16, 2, 32, 8, 1, 8, 4, SILU, 1.5e-2);
   row_norm_case<float>("row_norm_f32, layer norm, 37 rows of 45", row_norm_f32, row_norm_backward_f32, 37, 1, 1, 45, true, true, NONE, 5e-6);
   row_norm_case<float>("row_norm_f32, RMS norm and SiLU, 9 rows of 300", row_norm_f32, row_norm_backward_f32, 9, 1, 1, 300, false, false, SILU, 5e-6);
   row_norm_case<float>("row_norm_f32, RMS norm, offset and SiLU, 7 pixels, 3 clips of 5 images", row_norm_f32, row_norm_backward_f32, 7, 15, 3, 20, false, true, SILU, 5e-6);

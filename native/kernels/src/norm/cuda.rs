@@ -30,7 +30,9 @@ impl GroupNorm {
         let (x, ss) = (argument(OP, x, lx)?, argument(OP, ss, lss)?);
         let y = Floats::new(device, lx.shape().elem_count())?;
         let statistics = Floats::new(device, kernels.images * self.groups * 2)?;
-        run(device, &kernels.forward(x, ss, y.at(), statistics.at()))?;
+        let moments = Floats::new(device, kernels.images * self.groups * kernels.parts() * 2)?;
+        run(device, &kernels.moments(x, moments.at()))?;
+        run(device, &kernels.forward(x, ss, moments.at(), y.at(), statistics.at()))?;
         self.statistics_on_gpu.get_or_init(|| statistics);
         Ok((y.storage(), lx.shape().clone()))
     }
@@ -45,10 +47,12 @@ impl GroupNorm {
         let kernels = self.kernels(x.shape(), clips)?;
         let Some(statistics) = self.statistics_on_gpu.get() else { bail!("group_norm: backward before forward") };
         with_addresses("group_norm", [x, ss, grad], |device, [from, scale_shift, dy]| {
-            let (dx, parts) = (Floats::new(device, x.elem_count())?, Floats::new(device, kernels.images * twice)?);
-            run(device, &kernels.backward(from, scale_shift, statistics.at(), dy, dx.at(), parts.at()))?;
+            let parts = kernels.images * kernels.parts();
+            let (dx, slopes) = (Floats::new(device, x.elem_count())?, Floats::new(device, parts * twice)?);
+            run(device, &kernels.slopes(from, scale_shift, statistics.at(), dy, slopes.at()))?;
+            run(device, &kernels.backward(from, scale_shift, statistics.at(), dy, slopes.at(), dx.at()))?;
             let dss = Floats::new(device, clips * twice)?;
-            run(device, &sum_parts(parts.at(), dss.at(), clips, kernels.images / clips, twice))?;
+            run(device, &sum_parts(slopes.at(), dss.at(), clips, parts / clips, twice))?;
             Ok((Some(dx.tensor(x.shape())), Some(dss.tensor(ss.shape()))))
         })
     }
