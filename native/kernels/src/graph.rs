@@ -1,8 +1,7 @@
 //! Operations in candle's graph whose gradients do not go through candle's hands.
 //!
 //! candle adds every gradient that a backward gives to zeros of its argument's shape: three passes over memory for what is
-//! there already, and three times its room. Between operations of this crate, on the CPU, gradients are handed over as they
-//! are. candle's graph then joins tokens of one number: a token stands for an operation, its arguments are the tokens of
+//! there already, and three times its room. Between operations of this crate gradients are handed over as they are. candle's graph then joins tokens of one number: a token stands for an operation, its arguments are the tokens of
 //! those that made the operation's arguments, and the result hangs on it for whoever else uses it.
 //!
 //! ```text
@@ -11,6 +10,7 @@
 //!        └──────────────────┘               what is handed over
 //! ```
 
+use crate::device::on_gpus;
 use crate::spent::kept_gradient;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, InplaceOp1, Layout, Result, Shape, Tensor, TensorId};
 use std::collections::HashMap;
@@ -59,9 +59,9 @@ pub(crate) fn apply3<C: CustomOp3 + Send + Sync + 'static>(
 /// Gives the gradients of an operation's arguments, from them, its result and the gradient of that.
 type Backward = Box<dyn Fn(&[Tensor], &Tensor, &Tensor) -> Result<Vec<Option<Tensor>>> + Send + Sync>;
 
-/// Whether an operation on the CPU is part of a graph.
+/// Whether an operation is part of a graph.
 fn linked(args: &[&Tensor]) -> bool {
-    args.iter().all(|arg| arg.device().is_cpu()) && args.iter().any(|arg| arg.track_op())
+    args.iter().any(|arg| arg.track_op())
 }
 
 /// The gradient of a result, added up as its users hand it over.
@@ -121,8 +121,27 @@ fn link(args: &[&Tensor], value: Tensor, backward: Backward) -> Result<Tensor> {
     Ok(y)
 }
 
+/// A result's numbers, on their way to the tensor that hangs on its token.
+enum Numbers {
+    Cpu(CpuStorage),
+    #[cfg(feature = "cuda")]
+    Gpu(candle_core::CudaStorage),
+}
+
+/// Room for one number on a GPU, which nothing reads.
+#[cfg(feature = "cuda")]
+fn one(device: &candle_core::CudaDevice) -> Result<candle_core::CudaStorage> {
+    Ok(crate::gpu::Floats::new(device, 1)?.storage())
+}
+
 /// Moves the numbers out of a tensor.
-struct Take<'a>(&'a Mutex<Option<CpuStorage>>);
+struct Take<'a>(&'a Mutex<Option<Numbers>>);
+
+impl Take<'_> {
+    fn keep(&self, numbers: Numbers) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers);
+    }
+}
 
 impl InplaceOp1 for Take<'_> {
     fn name(&self) -> &'static str {
@@ -130,8 +149,14 @@ impl InplaceOp1 for Take<'_> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, _: &Layout) -> Result<()> {
-        let taken = std::mem::replace(storage, CpuStorage::F32(Vec::new()));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+        self.keep(Numbers::Cpu(std::mem::replace(storage, CpuStorage::F32(Vec::new()))));
+        Ok(())
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, storage: &mut candle_core::CudaStorage, _: &Layout) -> Result<()> {
+        let empty = one(&storage.device)?;
+        self.keep(Numbers::Gpu(std::mem::replace(storage, empty)));
         Ok(())
     }
 }
@@ -161,6 +186,8 @@ impl CustomOp3 for Token {
     ) -> Result<(CpuStorage, Shape)> {
         Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
     }
+
+    on_gpus!(a of_a, b of_b, c of_c);
 
     fn bwd(
         &self,
@@ -192,9 +219,19 @@ impl CustomOp3 for Token {
     }
 }
 
+#[cfg(feature = "cuda")]
+type OnGpu<'a> = (&'a candle_core::CudaStorage, &'a Layout);
+
+#[cfg(feature = "cuda")]
+impl Token {
+    fn gpu_forward(&self, a: OnGpu, _: OnGpu, _: OnGpu) -> Result<(candle_core::CudaStorage, Shape)> {
+        Ok((one(&a.0.device)?, Shape::from(1)))
+    }
+}
+
 /// The result of a token's operation.
 struct Lifted {
-    numbers: Mutex<Option<CpuStorage>>,
+    numbers: Mutex<Option<Numbers>>,
     shape: Shape,
     handed: Arc<Handed>,
     id: Arc<OnceLock<TensorId>>,
@@ -206,14 +243,32 @@ impl CustomOp1 for Lifted {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        let numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok((numbers.expect("applied once"), self.shape.clone()))
+        match self.take() {
+            Some(Numbers::Cpu(numbers)) => Ok((numbers, self.shape.clone())),
+            _ => candle_core::bail!("a result is where its token is, and lifted once"),
+        }
     }
+
+    on_gpus!(token of_token);
 
     /// For users that are candle's own.
     fn bwd(&self, token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
         self.handed.add(gradient.clone())?;
         Ok(Some(token.zeros_like()?))
+    }
+}
+
+impl Lifted {
+    fn take(&self) -> Option<Numbers> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn gpu_forward(&self, _: OnGpu) -> Result<(candle_core::CudaStorage, Shape)> {
+        match self.take() {
+            Some(Numbers::Gpu(numbers)) => Ok((numbers, self.shape.clone())),
+            _ => candle_core::bail!("a result is where its token is, and lifted once"),
+        }
     }
 }
 
