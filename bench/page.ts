@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console
 /**
- * Writes the measured parts of `docs/performance.md` and its plots from the record beside it:
+ * Writes the measured parts of `docs/performance.md`, its plots, and those of `docs/cuda.md` from the records beside them:
  *
  *     deno run -A bench/page.ts
  *
@@ -133,21 +133,60 @@ export function plots({ scaling, machine }: BenchRecord): Record<string, string>
   );
 }
 
-/** The measured parts of the page by name. */
-export function parts(found: BenchRecord): Record<string, string[]> {
-  const whole = new Set(["unet", "start-up"]);
-  const versions = Object.entries(found.versions).map(([name, version]) => `${name} ${version}`).join(", ");
+/** What every page says of a record: the machine with versions, whole networks, and layers. */
+function compared({ machine, versions, rows }: BenchRecord): Record<"machine" | "unet" | "layers", string[]> {
+  const whole = ({ name }: { readonly name: string }): boolean => /^(unet|start-up)\b/.test(name);
+  const named = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
   return {
-    machine: [`${machineLine(found.machine)}.`, "", `${versions}.`],
-    unet: comparisonTable(found.rows.filter(({ name }) => whole.has(name))),
+    machine: [`${machineLine(machine)}.`, "", `${named}.`],
+    unet: comparisonTable(rows.filter(whole)),
+    layers: comparisonTable(rows.filter((row) => !whole(row))),
+  };
+}
+
+/** The measured parts of the page of a processor by name. */
+export function parts(found: BenchRecord): Record<string, string[]> {
+  return {
+    ...compared(found),
     memory: memoryTable(found),
-    layers: comparisonTable(found.rows.filter(({ name }) => !whole.has(name))),
     peaks: peakLines(found),
     roofline: rooflineTable(found),
     scaling: scalingTable(found),
     tails: found.tails.length > 0 ? tailsTable(found) : ["Not measured on this machine yet."],
   };
 }
+
+/** Those of another processor on the same page. */
+function amxParts(found: BenchRecord): Record<string, string[]> {
+  const { machine, unet, layers } = compared(found);
+  return { "amx-machine": machine, "amx-unet": unet, "amx-memory": memoryTable(found), "amx-layers": layers };
+}
+
+/** Those of a GPU. */
+function gpuParts(found: BenchRecord): Record<string, string[]> {
+  const { machine, unet, layers } = compared(found);
+  const rate = (value: number | null): string => `${((value ?? 0) / 1000).toFixed(0)} TFLOP/s`;
+  const peaks = found.peaks.map(({ f32, bf16, memory }) =>
+    `PyTorch's products of large matrices reach ${rate(f32)} in f32 and ${rate(bf16)} in bf16, its sums ${
+      memory.toFixed(0)
+    } GB/s.`
+  );
+  const videos = found.videos.map(({ dtype, frames, size, seconds }) =>
+    `"A butterfly", ${frames} frames of ${size}x${size} in ${dtype}: ${seconds.toPrecision(3)} s.`
+  );
+  return { "gpu-machine": [...machine, "", ...peaks], "gpu-unet": unet, "gpu-video": videos, "gpu-layers": layers };
+}
+
+/** The records in `docs`, the page that shows each, and how. */
+export const PAGES: readonly (readonly [
+  record: string,
+  page: string,
+  parts: (found: BenchRecord) => Record<string, string[]>,
+])[] = [
+  ["performance.json", "performance.md", parts],
+  ["performance-amx.json", "performance.md", amxParts],
+  ["performance-gpu.json", "cuda.md", gpuParts],
+];
 
 /**
  * Puts each part between the comments `<!-- NAME -->` and `<!-- /NAME -->` of a page.
@@ -166,9 +205,11 @@ export function filled(page: string, parts: Readonly<Record<string, readonly str
 
 if (import.meta.main) {
   const docs = fileURLToPath(new URL("../docs/", import.meta.url));
-  const found = await readRecord(`${docs}performance.json`);
-  const page = `${docs}performance.md`;
-  await writeTextWhole(page, filled(await Deno.readTextFile(page), parts(found)));
-  for (const [name, svg] of Object.entries(plots(found))) await writeTextWhole(docs + name, svg);
-  console.error(`page: ${page} is written`);
+  for (const [record, name, parts] of PAGES) {
+    const page = docs + name;
+    await writeTextWhole(page, filled(await Deno.readTextFile(page), parts(await readRecord(docs + record))));
+    console.error(`page: ${page} shows ${record}`);
+  }
+  const drawn = plots(await readRecord(`${docs}performance.json`));
+  for (const [name, svg] of Object.entries(drawn)) await writeTextWhole(docs + name, svg);
 }

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { fileURLToPath } from "node:url";
 import { KinoraError } from "../../ffi/errors.ts";
 import { linePlot } from "../../bench/line_plot.ts";
-import { filled, parts, plots, rooflineTable } from "../../bench/page.ts";
+import { filled, PAGES, plots, rooflineTable } from "../../bench/page.ts";
 import { type BenchRecord, readRecord } from "../../bench/report.ts";
 
 const recorded = await readRecord(fileURLToPath(new URL("record.json", import.meta.url)));
@@ -15,12 +15,14 @@ const scaling: BenchRecord["scaling"] = [[16, 64, 1], [32, 64, 2], [16, 256, 16]
   { frames, size, threads: recorded.machine.threads, dtype: "f32", ms: 1000 * times, bytes: 5e8 * times }
 ));
 
-Deno.test("the page of the repository shows what its record holds", async () => {
+Deno.test("the pages of the repository show what their records hold", async () => {
   const docs = fileURLToPath(new URL("../../docs/", import.meta.url));
-  const found = await readRecord(`${docs}performance.json`);
+  for (const [record, name, parts] of PAGES) {
+    const page = await Deno.readTextFile(docs + name);
+    assertEquals(page, filled(page, parts(await readRecord(docs + record))));
+  }
   const page = await Deno.readTextFile(`${docs}performance.md`);
-  assertEquals(page, filled(page, parts(found)));
-  for (const [name, svg] of Object.entries(plots(found))) {
+  for (const [name, svg] of Object.entries(plots(await readRecord(`${docs}performance.json`)))) {
     assertEquals(await Deno.readTextFile(docs + name), svg);
     assertStringIncludes(page, `(${name})`);
   }

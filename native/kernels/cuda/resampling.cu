@@ -1,25 +1,24 @@
 // Resizing: nearest and mean by two, any filter by a table of weights, and pixel-unshuffle. As the CPU's, bit by bit in f32.
+// Tensors have fewer than 2^31 numbers, so that places are worked out in 32 bits: divisions of 64 take longer than the memory.
 #include "common.cuh"
 
 // (height, width, row) to (2 height, 2 width, row), each value `scale` times its source: nearest up-sampling with 1, the
 // gradient of the mean with 0.25. grid ceil(4 * count / 256), 256 threads.
 template <typename T>
 __device__ __forceinline__ void spread(const T *__restrict__ x, T *__restrict__ y, int height, int width, int row, float scale) {
-  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (i >= 4ll * height * width * row) return;
-  const long long pixel = i / row;
-  const int py = (int)(pixel / (2 * width)), px = (int)(pixel % (2 * width));
-  y[i] = from_float<T>(__fmul_rn(to_float(x[((long long)(py / 2) * width + px / 2) * row + i % row]), scale));
+  const unsigned i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= 4u * height * width * row) return;
+  const unsigned pixel = i / row, py = pixel / (2 * width), px = pixel % (2 * width);
+  y[i] = from_float<T>(__fmul_rn(to_float(x[(py / 2 * width + px / 2) * row + i % row]), scale));
 }
 // (2 height, 2 width, row) to (height, width, row): `scale` times the sum of four: the mean with 0.25, the gradient of
 // nearest up-sampling with 1. grid ceil(count / 256), 256 threads, count of the result.
 template <typename T>
 __device__ __forceinline__ void gather(const T *__restrict__ x, T *__restrict__ y, int height, int width, int row, float scale) {
-  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (i >= (long long)height * width * row) return;
-  const long long pixel = i / row;
-  const int py = (int)(pixel / width), px = (int)(pixel % width);
-  const long long corner = (2ll * py * 2 * width + 2 * px) * row + i % row, below = corner + 2ll * width * row;
+  const unsigned i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= (unsigned)height * width * row) return;
+  const unsigned pixel = i / row, py = pixel / width, px = pixel % width;
+  const unsigned corner = (2 * py * 2 * width + 2 * px) * row + i % row, below = corner + 2 * width * row;
   const float upper = __fadd_rn(to_float(x[corner]), to_float(x[corner + row]));
   const float lower = __fadd_rn(to_float(x[below]), to_float(x[below + row]));
   y[i] = from_float<T>(__fmul_rn(__fadd_rn(upper, lower), scale));
@@ -30,9 +29,9 @@ template <typename T>
 __device__ __forceinline__ void resize(const T *__restrict__ x, const int *__restrict__ first, const int *__restrict__ count,
                                        const float *__restrict__ weights, T *__restrict__ y, int outer, int from, int to,
                                        int inner, int stride) {
-  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (i >= (long long)outer * to * inner) return;
-  const int t = (int)(i / inner % to);
+  const unsigned i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= (unsigned)outer * to * inner) return;
+  const unsigned t = i / inner % to;
   const T *const line = x + (i / inner / to * from + first[t]) * inner + i % inner;
   float sum = 0.f;
   for (int k = 0; k < count[t]; k++) sum = __fadd_rn(sum, __fmul_rn(weights[t * stride + k], to_float(line[(long long)k * inner])));
@@ -43,13 +42,12 @@ __device__ __forceinline__ void resize(const T *__restrict__ x, const int *__res
 template <typename T>
 __device__ __forceinline__ void unshuffle(const T *__restrict__ x, T *__restrict__ y, int images, int height, int width,
                                           int channels, int p, int inverse) {
-  const long long i = (long long)blockIdx.x * 256 + threadIdx.x;
-  if (i >= (long long)images * height * width * channels * p * p) return;
-  const int packed = (int)(i % (channels * p * p));
-  const long long place = i / (channels * p * p);
-  const int image = (int)(place % images), px = (int)(place / images % width), py = (int)(place / images / width);
-  const int c = packed / (p * p), dy = packed / p % p, dx = packed % p;
-  const long long frame = ((((long long)image * height + py) * p + dy) * width * p + px * p + dx) * channels + c;
+  const unsigned i = blockIdx.x * 256 + threadIdx.x;
+  if (i >= (unsigned)images * height * width * channels * p * p) return;
+  const unsigned packed = i % (channels * p * p), place = i / (channels * p * p);
+  const unsigned image = place % images, px = place / images % width, py = place / images / width;
+  const unsigned c = packed / (p * p), dy = packed / p % p, dx = packed % p;
+  const unsigned frame = (((image * height + py) * p + dy) * width * p + px * p + dx) * channels + c;
   if (inverse) y[frame] = x[i];
   else y[i] = x[frame];
 }
