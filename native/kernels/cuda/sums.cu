@@ -33,8 +33,8 @@ extern "C" __global__ void __launch_bounds__(256) sum_parts(const float *parts, 
                                                            int lines) {
   __shared__ float of_lines[256];
   const int columns = 256 / lines, column = threadIdx.x % columns, line = threadIdx.x / columns;
-  const int i = blockIdx.x * columns + column;
-  const float *const from = parts + (long long)blockIdx.y * parts_count * count + i;
+  const int i = blockIdx.x * columns + column, plane = count / taps;
+  const float *const from = parts + (long long)blockIdx.y * parts_count * count + i % taps * plane + i / taps;
   float sum = 0.f;
   if (i < count) {
 #pragma unroll 4
@@ -44,7 +44,6 @@ extern "C" __global__ void __launch_bounds__(256) sum_parts(const float *parts, 
   __syncthreads();
   if (line == 0 && i < count) {
     for (int l = 1; l < lines; l++) sum += of_lines[l * columns + column];
-    const int plane = count / taps;
-    sums[(long long)blockIdx.y * count + (long long)(i % plane) * taps + i / plane] = sum;
+    sums[(long long)blockIdx.y * count + i] = sum;
   }
 }

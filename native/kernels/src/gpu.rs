@@ -1,11 +1,13 @@
 //! Operations on NVIDIA's GPUs: candle's tensors as the memory of `kinora-cuda`'s launches.
 
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaSlice, DevicePtr, LaunchConfig, PushKernelArg};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaStorage, Layout, Result, Shape, Storage, Tensor, bail};
 use kinora_cuda::{Address, Argument, Element, Launch, module_of};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use crate::Precision;
 
@@ -54,6 +56,46 @@ impl Floats {
     }
 }
 
+/// Numbers that an operation needs while it is launched. They are kept for the next: to ask the driver for memory and to give
+/// it back takes as long as a small kernel, and there is one stream, so that who comes next uses them after whoever was before.
+pub(crate) struct Scratch {
+    slice: Option<CudaSlice<f32>>,
+    address: Address,
+}
+
+/// Kept numbers by how many they are, powers of two up to the largest that is kept.
+static KEPT: LazyLock<Mutex<HashMap<usize, Vec<CudaSlice<f32>>>>> = LazyLock::new(Mutex::default);
+const LARGEST_KEPT: usize = 16 << 20;
+
+impl Scratch {
+    /// Room for numbers that a launch writes before anything reads them.
+    pub fn new(device: &CudaDevice, len: usize) -> Result<Self> {
+        let len = if len > LARGEST_KEPT { len } else { len.next_power_of_two() };
+        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&len).and_then(Vec::pop);
+        let slice = match kept {
+            Some(slice) => slice,
+            // SAFETY: by the promise above.
+            None => unsafe { device.alloc::<f32>(len) }?,
+        };
+        let address = address(&slice, device);
+        Ok(Self { slice: Some(slice), address })
+    }
+
+    /// Where they are.
+    pub fn at(&self) -> Address {
+        self.address
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let Some(slice) = self.slice.take() else { return };
+        if slice.len() <= LARGEST_KEPT {
+            KEPT.lock().unwrap_or_else(PoisonError::into_inner).entry(slice.len()).or_default().push(slice);
+        }
+    }
+}
+
 /// All work of a device is on its one stream, in order: nothing has to wait for what was launched before, and memory is
 /// not reused before what was launched has read it.
 fn address(slice: &CudaSlice<f32>, device: &CudaDevice) -> Address {
@@ -94,18 +136,32 @@ pub(crate) fn with_addresses<R, const N: usize>(
     }
 }
 
+/// A kernel by its name, with as much shared memory as a launch wants: looked up once.
+fn function(device: &CudaDevice, kernel: &str, shared: u32) -> Result<CudaFunction> {
+    /// Kernels, and the dynamic shared memory that they may have.
+    static FOUND: LazyLock<Mutex<HashMap<String, (CudaFunction, u32)>>> = LazyLock::new(Mutex::default);
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if !found.contains_key(kernel) {
+        let Some((module, ptx)) = module_of(kernel) else { bail!("there is no kernel {kernel}") };
+        let function = device.get_or_load_custom_func(kernel, module, ptx)?.into_cuda_function();
+        found.insert(kernel.to_owned(), (function, FREE_SHARED));
+    }
+    let Some((function, most)) = found.get_mut(kernel) else { bail!("there is no kernel {kernel}") };
+    if shared > *most {
+        function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared as i32).w()?;
+        *most = shared;
+    }
+    Ok(function.clone())
+}
+
 /// Starts a kernel.
 pub(crate) fn run(device: &CudaDevice, launch: &Launch) -> Result<()> {
     let Launch { kernel, grid: [x, y, z], block, shared, arguments } = launch;
     if !launch.fits() {
         bail!("{kernel}: a grid of {x} x {y} x {z} blocks is not one that a GPU runs");
     }
-    let Some((module, ptx)) = module_of(kernel) else { bail!("there is no kernel {kernel}") };
-    let function = device.get_or_load_custom_func(kernel, module, ptx)?;
-    if *shared > FREE_SHARED {
-        function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, *shared as i32).w()?;
-    }
-    let mut builder = function.builder();
+    let (function, stream) = (function(device, kernel, *shared)?, device.cuda_stream());
+    let mut builder = stream.launch_builder(&function);
     for argument in arguments {
         match argument {
             Argument::Memory(Address(value)) => builder.arg(value),

@@ -69,13 +69,15 @@ fn linked(args: &[&Tensor]) -> bool {
 struct Handed(Mutex<Option<Tensor>>);
 
 impl Handed {
-    fn add(&self, gradient: Tensor) -> Result<()> {
+    /// Tells whether it is the first: candle is told once to go where it belongs.
+    fn add(&self, gradient: Tensor) -> Result<bool> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = held.is_none();
         *held = Some(match held.take() {
             Some(sum) => crate::add(&sum, &gradient)?,
             None => gradient.detach(),
         });
-        Ok(())
+        Ok(first)
     }
 
     fn take(&self) -> Option<Tensor> {
@@ -205,11 +207,7 @@ impl CustomOp3 for Token {
         let mut given = [None, None, None];
         for ((gradient, node), given) in gradients.into_iter().zip(&self.nodes).zip(&mut given) {
             *given = match (gradient, &node.handed) {
-                (Some(gradient), Some(handed)) => {
-                    handed.add(gradient)?;
-                    // Tells candle to go there.
-                    Some(of_token.clone())
-                }
+                (Some(gradient), Some(handed)) => handed.add(gradient)?.then(|| of_token.clone()),
                 (Some(gradient), None) => kept_gradient(&node.tensor, gradient)?,
                 (None, _) => None,
             };
@@ -253,8 +251,7 @@ impl CustomOp1 for Lifted {
 
     /// For users that are candle's own.
     fn bwd(&self, token: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        self.handed.add(gradient.clone())?;
-        Ok(Some(token.zeros_like()?))
+        self.handed.add(gradient.clone())?.then(|| token.zeros_like()).transpose()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attention on a GPU.
 
 use super::Attention;
-use crate::gpu::{Floats, argument, run, with_addresses};
+use crate::gpu::{Floats, Scratch, argument, run, with_addresses};
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{CudaStorage, DType, Layout, Result, Shape, Tensor, bail};
 use kinora_cuda::{Address, AttentionTensors, Element, sum_parts};
@@ -81,7 +81,7 @@ impl Attention {
         with_addresses("attention", [qkv, context, &values, y, grad], |device, [q, c, b, y, dy]| {
             let mask = self.mask(device)?;
             let tensors = self.tensors([q, c, b, y], mask.as_ref(), lse.at());
-            let delta = Floats::new(device, self.sequences * self.heads * self.tokens)?;
+            let delta = Scratch::new(device, self.sequences * self.heads * self.tokens)?;
             let dqkv = Floats::new(device, qkv.elem_count())?;
             run(device, &kernels.to_queries(tensors, dy, delta.at(), dqkv.at()))?;
             run(device, &kernels.to_keys(tensors, dy, delta.at(), dqkv.at(), Address::NONE, false))?;
@@ -94,7 +94,7 @@ impl Attention {
             };
             let dbias = if self.has_bias {
                 let count = bias.elem_count();
-                let (parts, dbias) = (Floats::new(device, kernels.parts() * count)?, Floats::new(device, count)?);
+                let (parts, dbias) = (Scratch::new(device, kernels.parts() * count)?, Floats::new(device, count)?);
                 run(device, &kernels.to_bias(tensors, dy, delta.at(), parts.at()))?;
                 run(device, &sum_parts(parts.at(), dbias.at(), 1, kernels.parts(), count))?;
                 Some(dbias.tensor(bias.shape()).to_dtype(bias.dtype())?)

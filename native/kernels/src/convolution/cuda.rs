@@ -4,7 +4,7 @@ use super::GatheredProduct;
 use crate::Precision;
 use crate::cublas::{Matrix, Products, product, products};
 use crate::cudnn::{self, Pass, PixelConvolution};
-use crate::gpu::{Floats, argument, element, run, with_addresses};
+use crate::gpu::{Floats, Scratch, argument, element, run, with_addresses};
 use crate::taps::Taps;
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor, bail};
@@ -110,7 +110,7 @@ impl Kernels {
 /// What kernels read of an operation's f32 numbers: they themselves, or what they are rounded to.
 enum Operands {
     Given(Address),
-    Rounded(Floats),
+    Rounded(Scratch),
 }
 
 impl Operands {
@@ -119,7 +119,7 @@ impl Operands {
             return Ok(Self::Given(x));
         }
         // Two of bf16 take the place of one f32.
-        let rounded = Floats::new(device, count.div_ceil(2))?;
+        let rounded = Scratch::new(device, count.div_ceil(2))?;
         run(device, &round_bf16(x, rounded.at(), count))?;
         Ok(Self::Rounded(rounded))
     }
@@ -127,7 +127,7 @@ impl Operands {
     fn at(&self) -> Address {
         match self {
             Self::Given(at) => *at,
-            Self::Rounded(floats) => floats.at(),
+            Self::Rounded(rounded) => rounded.at(),
         }
     }
 }
@@ -143,7 +143,7 @@ fn in_parts(
     if parts == 1 {
         return run(device, &launch(to));
     }
-    let partial = Floats::new(device, parts * count)?;
+    let partial = Scratch::new(device, parts * count)?;
     run(device, &launch(partial.at()))?;
     run(device, &sum_parts(partial.at(), to, 1, parts, count))
 }
@@ -210,7 +210,7 @@ impl GatheredProduct {
             let packed = self.packed(device, weight, Packing::ChannelsLast)?;
             return cudnn::run(device, convolution, pass, [x, packed, y]);
         }
-        let gradient = Floats::new(device, outputs * inputs * taps)?;
+        let gradient = Scratch::new(device, outputs * inputs * taps)?;
         let done = cudnn::run(device, convolution, pass, [x, gradient.at(), y])?;
         if done {
             // Back from channels last.
@@ -301,7 +301,7 @@ impl GatheredProduct {
                 if !self.by_cublas(device, |m| ([m.y(dy), m.x(from), m.weight(dw.at())], [true, true]), none)?
                     && !self.by_cudnn(device, Pass::ToWeight, [from, dw.at(), dy])?
                 {
-                    let parts = Floats::new(device, kernels.parts() * count)?;
+                    let parts = Scratch::new(device, kernels.parts() * count)?;
                     let x = Operands::of(device, self.precision, from, x.elem_count())?;
                     run(device, &kernels.to_weight(x.at(), dy_operands()?, parts.at()))?;
                     run(device, &sum_taps(parts.at(), dw.at(), [1, kernels.parts(), outputs * inputs, taps]))?;
@@ -313,7 +313,7 @@ impl GatheredProduct {
             let db = if self.has_bias && bias.track_op() {
                 let rows = grad.elem_count() / outputs;
                 let number = bias_parts(rows);
-                let (parts, db) = (Floats::new(device, number * outputs)?, Floats::new(device, outputs)?);
+                let (parts, db) = (Scratch::new(device, number * outputs)?, Floats::new(device, outputs)?);
                 run(device, &to_bias(Element::F32, dy, parts.at(), rows, outputs))?;
                 run(device, &sum_parts(parts.at(), db.at(), 1, number, outputs))?;
                 Some(db.tensor(bias.shape()))

@@ -1,7 +1,7 @@
 //! Norms on a GPU.
 
 use super::{GroupNorm, RowNorm};
-use crate::gpu::{Floats, argument, run, with_addresses};
+use crate::gpu::{Floats, Scratch, argument, run, with_addresses};
 use candle_core::{CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use kinora_cuda::{Address, Element, Fused, sum_parts};
 
@@ -30,7 +30,7 @@ impl GroupNorm {
         let (x, ss) = (argument(OP, x, lx)?, argument(OP, ss, lss)?);
         let y = Floats::new(device, lx.shape().elem_count())?;
         let statistics = Floats::new(device, kernels.images * self.groups * 2)?;
-        let moments = Floats::new(device, kernels.images * self.groups * kernels.parts() * 2)?;
+        let moments = Scratch::new(device, kernels.images * self.groups * kernels.parts() * 2)?;
         run(device, &kernels.moments(x, moments.at()))?;
         run(device, &kernels.forward(x, ss, moments.at(), y.at(), statistics.at()))?;
         self.statistics_on_gpu.get_or_init(|| statistics);
@@ -48,7 +48,7 @@ impl GroupNorm {
         let Some(statistics) = self.statistics_on_gpu.get() else { bail!("group_norm: backward before forward") };
         with_addresses("group_norm", [x, ss, grad], |device, [from, scale_shift, dy]| {
             let parts = kernels.images * kernels.parts();
-            let (dx, slopes) = (Floats::new(device, x.elem_count())?, Floats::new(device, parts * twice)?);
+            let (dx, slopes) = (Floats::new(device, x.elem_count())?, Scratch::new(device, parts * twice)?);
             run(device, &kernels.slopes(from, scale_shift, statistics.at(), dy, slopes.at()))?;
             run(device, &kernels.backward(from, scale_shift, statistics.at(), dy, slopes.at(), dx.at()))?;
             let dss = Floats::new(device, clips * twice)?;
@@ -106,7 +106,7 @@ impl RowNorm {
             let offsets = if self.centre { offsets } else { Address::NONE };
             let dx = Floats::new(device, x.elem_count())?;
             let (parts, sums) =
-                (Floats::new(device, kernels.parts() * 2 * channels)?, Floats::new(device, 2 * channels)?);
+                (Scratch::new(device, kernels.parts() * 2 * channels)?, Floats::new(device, 2 * channels)?);
             run(device, &kernels.backward(from, gains, offsets, dy, dx.at(), parts.at()))?;
             run(device, &sum_parts(parts.at(), sums.at(), 1, kernels.parts(), 2 * channels))?;
             let sums = sums.tensor(2 * channels);

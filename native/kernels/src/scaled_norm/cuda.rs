@@ -1,7 +1,7 @@
 //! RMS norm, scale-shift and SiLU on a GPU.
 
 use super::ScaledNorm;
-use crate::gpu::{Floats, argument, run, with_addresses};
+use crate::gpu::{Floats, Scratch, argument, run, with_addresses};
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
 use kinora_cuda::{Address, Element, Fused, RowNorm, sum_parts};
 
@@ -46,7 +46,7 @@ impl ScaledNorm {
         let count = gains.elem_count();
         with_addresses(OP, [x, gains, grad], |device, [from, gain, dy]| {
             let (dx, dgains) = (Floats::new(device, x.elem_count())?, Floats::new(device, count)?);
-            let parts = Floats::new(device, kernels.parts() * count)?;
+            let parts = Scratch::new(device, kernels.parts() * count)?;
             run(device, &kernels.backward(from, gain, offsets(gain, &kernels), dy, dx.at(), parts.at()))?;
             run(device, &sum_parts(parts.at(), dgains.at(), kernels.clips, kernels.parts(), 2 * kernels.channels))?;
             Ok((Some(dx.tensor(x.shape())), Some(dgains.tensor(gains.shape())), None))
