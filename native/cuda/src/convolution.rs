@@ -74,17 +74,53 @@ pub(crate) fn rows_per_part(rows: usize, blocks: usize) -> usize {
     rows.div_ceil(BLOCKS.div_ceil(blocks)).next_multiple_of(32).max(512)
 }
 
+/// Channels that a block of a product takes at a time.
+pub(crate) const DEPTH: usize = 32;
+
+/// Into how many parts a product of `blocks` blocks of `steps` steps is cut, and the steps of each, of which there are `least`.
+pub(crate) fn cut(blocks: usize, steps: usize, least: usize) -> (usize, usize) {
+    let parts = (BLOCKS / 2 / blocks).max(1);
+    let each = steps.div_ceil(parts).max(least.min(steps));
+    (steps.div_ceil(each), each)
+}
+
 impl Convolution {
-    /// The convolution itself.
+    /// In how many parts [`forward`](Self::forward) gives its result if nothing is fused.
+    pub fn forward_parts(&self) -> usize {
+        self.cut().0
+    }
+
+    /// In how many parts [`to_input`](Self::to_input) gives its result.
+    pub fn to_input_parts(&self) -> usize {
+        self.back().cut().0
+    }
+
+    fn cut(&self) -> (usize, usize) {
+        let steps = self.inputs.div_ceil(DEPTH);
+        match self.element {
+            Element::F32Bf16 => cut(self.rows.div_ceil(128) * self.outputs.div_ceil(64), steps, 2),
+            _ => (1, steps),
+        }
+    }
+
+    /// The same kernel that gives the gradient to the input.
+    fn back(&self) -> Self {
+        Self { inputs: self.outputs, outputs: self.inputs, ..*self }
+    }
+
+    /// The convolution itself: [`forward_parts`](Self::forward_parts) of `y`, for [`sum_parts`] where they are several. With an
+    /// activation, a residual or what the activation is given, it is one.
     pub fn forward(&self, tensors: ConvolutionTensors, activation: Fused) -> Launch {
         let ConvolutionTensors { x, weight, bias, residual, before, y } = tensors;
+        let fused = activation != Fused::None || residual != Address::NONE || before != Address::NONE;
+        let (parts, steps) = if fused { (1, self.inputs.div_ceil(DEPTH)) } else { self.cut() };
         let plain = self.element == Element::F32;
         let (tile, block) = if plain { (64, 256) } else { (128, 128) };
         // Two stages of rows and columns of 40 elements of two bytes, and 16 bytes of zeros.
         let shared = if plain { 0 } else { 4 * (128 + self.taps - 1 + self.taps * 64) * 40 + 16 };
         Launch::new(
             format!("temporal_conv{}_{}", self.taps, self.element.product()),
-            [self.rows.div_ceil(tile), self.outputs.div_ceil(64), 1],
+            [self.rows.div_ceil(tile), self.outputs.div_ceil(64), parts],
             block,
             shared,
             arguments![
@@ -98,7 +134,8 @@ impl Convolution {
                 self.frames,
                 self.inputs,
                 self.outputs,
-                activation as i32
+                activation as i32,
+                steps
             ],
         )
     }
@@ -106,7 +143,7 @@ impl Convolution {
     /// The gradient to the input, with the weight packed [`Turned`](Packing::Turned); `dy` is of the operands' type.
     pub fn to_input(&self, dy: Address, turned: Address, dx: Address) -> Launch {
         let none = Address::NONE;
-        Convolution { inputs: self.outputs, outputs: self.inputs, ..*self }.forward(
+        self.back().forward(
             ConvolutionTensors { x: dy, weight: turned, bias: none, residual: none, before: none, y: dx },
             Fused::None,
         )

@@ -1,6 +1,6 @@
 //! Convolutions over the pixels of images.
 
-use crate::convolution::{BLOCKS, GRADIENT_SHARED, rows_per_part};
+use crate::convolution::{DEPTH, GRADIENT_SHARED, cut, rows_per_part};
 use crate::launch::{Address, Argument, Element, Launch, arguments};
 
 /// A convolution over each image of (height, width, images, channels), with zeros around it.
@@ -26,8 +26,6 @@ pub struct SpatialConvolution {
     pub padding: (usize, usize),
 }
 
-/// Channels that a block takes at a time.
-const DEPTH: usize = 32;
 /// The fewest steps of [`DEPTH`] channels that a part of a product has.
 const LEAST_STEPS: usize = 12;
 
@@ -74,9 +72,7 @@ impl SpatialConvolution {
         if self.element != Element::F32Bf16 {
             return (1, steps);
         }
-        let parts = (BLOCKS / 2 / (rows.div_ceil(128) * outputs.div_ceil(64))).max(1);
-        let each = steps.div_ceil(parts).max(LEAST_STEPS.min(steps));
-        (steps.div_ceil(each), each)
+        cut(rows.div_ceil(128) * outputs.div_ceil(64), steps, LEAST_STEPS)
     }
 
     fn product(

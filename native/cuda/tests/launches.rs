@@ -79,11 +79,12 @@ fn convolutions() {
     let mut r = Random(1);
     let ragged = [(3, 2, 7, 12, 70, 3), (5, 1, 16, 24, 8, 3), (9, 1, 2, 10, 5, 1)];
     // The processor's operation keeps narrow layers and small pictures in f32.
-    let wide = [(17, 2, 7, 52, 70, 3), (16, 1, 16, 64, 48, 3), (19, 1, 2, 50, 55, 1)];
+    let wide = [(17, 2, 7, 52, 70, 3), (16, 1, 16, 64, 48, 3), (19, 1, 2, 50, 55, 1), (11, 1, 8, 72, 80, 3)];
+    let mut split = false;
     for (precision, element, tolerance, cases) in
-        [(Precision::F32, Element::F32, 1e-5, ragged), (Precision::Bf16, Element::F32Bf16, 2e-5, wide)]
+        [(Precision::F32, Element::F32, 1e-5, &ragged[..]), (Precision::Bf16, Element::F32Bf16, 2e-5, &wide[..])]
     {
-        for (pixels, clips, frames, inputs, outputs, taps) in cases {
+        for &(pixels, clips, frames, inputs, outputs, taps) in cases {
             let images = clips * frames;
             let rows = pixels * images;
             let (x, w) = (r.var(&[1, pixels, images, inputs]), r.var(&[outputs, inputs, taps]));
@@ -113,9 +114,14 @@ fn convolutions() {
                 before: none,
                 y: gy.at(),
             };
-            run(conv.forward(tensors, Fused::None));
+            let (parts, back) = (conv.forward_parts(), conv.to_input_parts());
+            split |= parts > 1 && back > 1;
+            let (y_parts, dx_parts) = (Buffer::new(parts * rows * outputs), Buffer::new(back * rows * inputs));
+            run(conv.forward(ConvolutionTensors { y: y_parts.at(), ..tensors }, Fused::None));
+            run(sum_parts(y_parts.at(), gy.at(), 1, parts, rows * outputs));
             close("y", &gy, &y, tolerance);
-            run(conv.to_input(of_dy.at(), turned.at(), dx.at()));
+            run(conv.to_input(of_dy.at(), turned.at(), dx_parts.at()));
+            run(sum_parts(dx_parts.at(), dx.at(), 1, back, rows * inputs));
             close("dx", &dx, &grads[0], tolerance);
             let (parts, dw) = (Buffer::new(conv.parts() * count), Buffer::new(count));
             run(conv.to_weight(of_x.at(), of_dy.at(), parts.at()));
@@ -135,6 +141,7 @@ fn convolutions() {
             close("fused", &gy, &fused, tolerance);
         }
     }
+    assert!(split, "no product was cut into parts");
 }
 
 #[test]

@@ -16,18 +16,20 @@ template <int K> constexpr int product_stage = (PRODUCT_ROWS + K - 1 + K * PRODU
 // Two stages of 16-bit elements, and 16 bytes of zeros.
 template <int K> constexpr int product_shared = 2 * product_stage<K> * 2 + 16;
 
-// grid (ceil(rows / 128), ceil(outputs / 64)), 128 threads, product_shared<K> bytes. G is the type of the result.
+// grid (ceil(rows / 128), ceil(outputs / 64), parts), 128 threads, product_shared<K> bytes. G is the type of the result. A part
+// has `part_steps` pieces of PRODUCT_DEPTH channels; parts of (rows, outputs) follow one another, the first has the bias, and of
+// several none has an activation or a residual.
 template <typename T, typename G, int K>
 __device__ __forceinline__ void product_matrices(const T *__restrict__ x, const T *__restrict__ w,
                                                  const float *__restrict__ bias, const G *__restrict__ residual,
                                                  G *__restrict__ before, G *__restrict__ y, int rows, int frames,
-                                                 int inputs, int outputs, int activation) {
+                                                 int inputs, int outputs, int activation, int part_steps) {
   DYNAMIC_SHARED(shared);
   T *const stages = reinterpret_cast<T *>(shared);
   T *const zeros = stages + 2 * product_stage<K>;
   const int row0 = blockIdx.x * PRODUCT_ROWS, column0 = blockIdx.y * PRODUCT_COLUMNS;
   const int thread = threadIdx.x, warp = thread >> 5, lane = thread & 31;
-  const int depth = (inputs + PRODUCT_DEPTH - 1) / PRODUCT_DEPTH;
+  const int first = blockIdx.z * part_steps, end = min(first + part_steps, (inputs + PRODUCT_DEPTH - 1) / PRODUCT_DEPTH);
   const bool x_vectors = inputs % 8 == 0 && aligned16(x), w_vectors = inputs % 8 == 0 && aligned16(w);
   if (thread < 8) zeros[thread] = from_float<T>(0.f);
 
@@ -62,16 +64,16 @@ __device__ __forceinline__ void product_matrices(const T *__restrict__ x, const 
   }
 
   float sums[2][PRODUCT_COLUMNS / 8][4] = {};
-  fetch(0, 0);
-  for (int step = 0; step < depth; step++) {
-    if (step + 1 < depth) {
-      fetch(step + 1, (step + 1) & 1);
+  fetch(first, 0);
+  for (int step = first; step < end; step++) {
+    if (step + 1 < end) {
+      fetch(step + 1, (step + 1 - first) & 1);
       COPY_ASYNC_WAIT(1);
     } else {
       COPY_ASYNC_WAIT(0);
     }
     __syncthreads();
-    const T *const sx = stages + (step & 1) * product_stage<K>;
+    const T *const sx = stages + ((step - first) & 1) * product_stage<K>;
     const T *const sw = sx + (PRODUCT_ROWS + K - 1) * PRODUCT_PITCH;
 #pragma unroll
     for (int k = 0; k < PRODUCT_DEPTH; k += 16) {
@@ -99,7 +101,8 @@ __device__ __forceinline__ void product_matrices(const T *__restrict__ x, const 
     __syncthreads();  // the next fetch overwrites what was read here
   }
   static_assert(PRODUCT_OUT <= 2 * product_stage<K> * 2, "the rows fit in the stages");
-  store_product<G>(shared, sums, bias, residual, before, y, row0, column0, rows, outputs, activation);
+  store_product<G>(shared, sums, blockIdx.z ? nullptr : bias, residual, before, y + (long long)blockIdx.z * rows * outputs, row0,
+                   column0, rows, outputs, activation);
 }
 
 // grid (ceil(rows / 64), ceil(outputs / 64)), 256 threads: four rows by four columns each.
@@ -107,7 +110,7 @@ template <int K>
 __device__ __forceinline__ void product_plain(const float *__restrict__ x, const float *__restrict__ w,
                                               const float *__restrict__ bias, const float *__restrict__ residual,
                                               float *__restrict__ before, float *__restrict__ y, int rows, int frames,
-                                              int inputs, int outputs, int activation) {
+                                              int inputs, int outputs, int activation, int) {
   constexpr int X_ROWS = PLAIN_ROWS + K - 1;
   __shared__ float sx[PLAIN_DEPTH][X_ROWS + 5 - K];
   __shared__ __align__(16) float sw[K][PLAIN_DEPTH][PLAIN_COLUMNS + 4];
@@ -178,8 +181,8 @@ __device__ __forceinline__ void product_plain(const float *__restrict__ x, const
 
 #define PRODUCT_ARGUMENTS(T, G)                                                                                       \
   const T *x, const T *w, const float *bias, const G *residual, G *before, G *y, int rows, int frames, int inputs,      \
-      int outputs, int activation
-#define PRODUCT_VALUES x, w, bias, residual, before, y, rows, frames, inputs, outputs, activation
+      int outputs, int activation, int part_steps
+#define PRODUCT_VALUES x, w, bias, residual, before, y, rows, frames, inputs, outputs, activation, part_steps
 #define PRODUCT(SUFFIX, T, G, K)                                                                                      \
   extern "C" __global__ void __launch_bounds__(128) temporal_conv##K##_##SUFFIX(PRODUCT_ARGUMENTS(T, G)) {               \
     product_matrices<T, G, K>(PRODUCT_VALUES);                                                                          \

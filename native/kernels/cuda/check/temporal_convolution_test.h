@@ -13,24 +13,31 @@ struct ConvShape {
 
 // Forward with bias, activation and residual. T: operands, G: in memory.
 template <typename T, typename G, int K, typename Kernel>
-void conv_forward(const char *name, Kernel kernel, ConvShape s, int activation, bool fused, double tolerance) {
+void conv_forward(const char *name, Kernel kernel, ConvShape s, int activation, bool fused, double tolerance, int part_steps = 1 << 20) {
   cases.push_back({name, [=] {
     const int rows = s.clips * s.frames;
     const auto x = random_values<T>((size_t)rows * s.inputs);
     const auto w = random_values<T>((size_t)K * s.outputs * s.inputs, 1.f / sqrtf((float)K * s.inputs));
     const auto bias = random_values<float>(s.outputs);
     const auto residual = random_values<G>((size_t)rows * s.outputs);
-    auto y = unwritten<G>((size_t)rows * s.outputs), before = y;
+    const int parts = blocks(blocks(s.inputs, PRODUCT_DEPTH), part_steps), count = rows * s.outputs;
+    auto y_parts = unwritten<G>((size_t)parts * count), before = y_parts;
     const bool plain = std::is_same<T, float>::value;
     const int tile = plain ? PLAIN_ROWS : PRODUCT_ROWS;
-    shim::launch(dim3(blocks(rows, tile), blocks(s.outputs, 64)), dim3(plain ? 256 : 128), plain ? 0 : product_shared<K>, [&] {
-      kernel(x.data(), w.data(), fused ? bias.data() : nullptr, fused ? residual.data() : nullptr, fused ? before.data() : nullptr,
-             y.data(), rows, s.frames, s.inputs, s.outputs, activation);
+    const bool biased = fused || parts > 1;
+    shim::launch(dim3(blocks(rows, tile), blocks(s.outputs, 64), parts), dim3(plain ? 256 : 128), plain ? 0 : product_shared<K>, [&] {
+      kernel(x.data(), w.data(), biased ? bias.data() : nullptr, fused ? residual.data() : nullptr, fused ? before.data() : nullptr,
+             y_parts.data(), rows, s.frames, s.inputs, s.outputs, activation, part_steps);
     });
+    auto y = y_parts;
+    if constexpr (std::is_same<G, float>::value) {
+      y = unwritten<G>(count);
+      shim::launch(dim3(blocks(count, 256)), dim3(256), 0, [&] { sum_parts(y_parts.data(), y.data(), parts, count, 1, 1); });
+    }
     std::vector<double> expected, expected_before;
     for (int row = 0; row < rows; row++)
       for (int o = 0; o < s.outputs; o++) {
-        double sum = fused ? bias[o] : 0;
+        double sum = biased ? bias[o] : 0;
         for (int t = 0; t < K; t++) {
           const int frame = row % s.frames + t - K / 2;
           if (frame < 0 || frame >= s.frames) continue;
@@ -63,7 +70,7 @@ void conv_backward(const char *name, Kernel kernel, Pack pack, ConvShape s, doub
     const bool plain = std::is_same<T, float>::value;
     shim::launch(dim3(blocks(rows, plain ? PLAIN_ROWS : PRODUCT_ROWS), blocks(s.inputs, 64)), dim3(plain ? 256 : 128),
                  plain ? 0 : product_shared<K>, [&] {
-      kernel(dy.data(), packed.data(), nullptr, nullptr, nullptr, dx.data(), rows, s.frames, s.outputs, s.inputs, NONE);
+      kernel(dy.data(), packed.data(), nullptr, nullptr, nullptr, dx.data(), rows, s.frames, s.outputs, s.inputs, NONE, 1 << 20);
     });
     std::vector<double> expected((size_t)rows * s.inputs), order, order_last;
     auto weight = [&](int o, int i, int t) { return value(from_float<T>(w[((size_t)o * s.inputs + i) * K + t])); };
@@ -131,6 +138,7 @@ inline void temporal_convolution_cases() {
   conv_forward<f16, f16, 3>("temporal_conv3_f16, 5 x 7 frames, 11 to 3, ragged", temporal_conv3_f16, {5, 7, 11, 3}, NONE, false, 2e-3);
   conv_forward<bf16, bf16, 3>("temporal_conv3_bf16, 8 x 16 frames, 64 to 64", temporal_conv3_bf16, {8, 16, 64, 64}, NONE, true, 1.2e-2);
   conv_forward<bf16, float, 3>("temporal_conv3_f32_bf16, 7 x 9 frames, 40 to 24, SiLU", temporal_conv3_f32_bf16, {7, 9, 40, 24}, SILU, true, 1e-5);
+  conv_forward<bf16, float, 3>("temporal_conv3_f32_bf16, 5 x 6 frames, 150 to 68, in parts", temporal_conv3_f32_bf16, {5, 6, 150, 68}, NONE, false, 1e-5, 2);
   conv_forward<f16, f16, 1>("temporal_conv1_f16, 70 rows, 40 to 72", temporal_conv1_f16, {70, 1, 40, 72}, SILU, true, 2e-3);
   conv_forward<bf16, bf16, 1>("temporal_conv1_bf16, 33 rows, 96 to 8", temporal_conv1_bf16, {33, 1, 96, 8}, NONE, false, 1.2e-2);
   conv_forward<bf16, float, 1>("temporal_conv1_f32_bf16, 130 rows, 6 to 17", temporal_conv1_f32_bf16, {130, 1, 6, 17}, NONE, true, 1e-5);

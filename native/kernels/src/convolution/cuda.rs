@@ -86,14 +86,14 @@ impl Kernels {
     /// In how many parts a pass gives its result.
     fn forward_parts(&self) -> usize {
         match self {
-            Self::Frames(_) => 1,
+            Self::Frames(conv) => conv.forward_parts(),
             Self::Pixels(conv) => conv.forward_parts(),
         }
     }
 
     fn to_input_parts(&self) -> usize {
         match self {
-            Self::Frames(_) => 1,
+            Self::Frames(conv) => conv.to_input_parts(),
             Self::Pixels(conv) => conv.to_input_parts(),
         }
     }
