@@ -157,6 +157,10 @@ pub(crate) enum Tile {
 /// Converts `lines` lines of f32 at `from` to packed lines `stride` bytes apart.
 pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8, stride: usize);
 
+/// `to[i][column] = from[column * stride + i]` for `columns` of at most 16 columns and `count` of i; 0 in the other columns.
+/// Nothing else is read.
+pub(crate) type Turn = unsafe fn(from: *const f32, stride: usize, columns: usize, count: usize, to: *mut [f32; 16]);
+
 /// The tiles of one path in one format.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
@@ -165,6 +169,7 @@ pub(crate) struct Tiles {
     pub tile: Tile,
     pub wide: WideTile,
     pub convert: Convert,
+    pub turn: Turn,
 }
 
 /// The tiles that `isa` has for `format`; for bf16, where it is [fast](Isa::fast_bf16).

@@ -8,7 +8,7 @@
 
 use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
 use crate::operands::{round, round_in_place};
-use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, turn, with_scratch};
+use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, Turned, with_scratch};
 use crate::simd::vectorised;
 use crate::storage::{Rows, each_task, uninitialised};
 use crate::taps::{Space, Taps};
@@ -24,6 +24,8 @@ const MOST_PATCHES: usize = 96;
 const GRADIENT_BYTES: usize = 16 << 20;
 /// Patches that a task transforms there.
 const TASK_PATCHES: usize = 64;
+/// Kernels that are packed together: their taps lie in the first cache.
+const KERNELS: usize = 16;
 /// Values that one step of a transformation takes: its 32 lines lie in the first cache.
 const CHUNK: usize = 8 * PANEL;
 
@@ -53,53 +55,54 @@ pub(crate) fn pack(
         true => Strides { tap: 1, k: inputs * 9, n: 9 },
         false => Strides { tap: 1, k: 9, n: inputs * 9 },
     };
+    let turn = Turned { turn: tiles(isa, format).turn, at };
     Panels::filled(isa, format, SUMS * k, n, |panel, half, columns, to| {
-        let first = (panel * PANEL + half * HALF) * at.n;
-        for row in 0..k {
-            let mut taps = [[0f32; HALF]; 9];
-            if columns > 0 {
-                turn(&weight[first + row * at.k..], &at, columns, &mut taps, 1, 9);
-            }
-            if transposed {
-                taps.reverse();
-            }
+        let data = if columns > 0 { &weight[(panel * PANEL + half * HALF) * turn.at.n..] } else { &[] };
+        let mut taps = [[0f32; HALF]; 9 * KERNELS];
+        for first in (0..k).step_by(KERNELS) {
+            let count = (k - first).min(KERNELS);
+            turn.rows(data, first * turn.at.k, count, 9, columns, &mut taps);
             if format == Format::Rounded {
-                round_in_place(taps.as_flattened_mut());
+                round_in_place(taps[..9 * count].as_flattened_mut());
             }
             // SAFETY: the half of a panel is this task's.
-            let to = unsafe { to.add(row * 2 * LINE) };
-            spread_kernels(&taps, to, k * 2 * LINE);
+            let to = unsafe { to.add(first * 2 * LINE) };
+            spread_kernels(&taps.as_chunks::<9>().0[..count], transposed, to, k * 2 * LINE);
         }
     })
 }
 
 vectorised! {
-    /// G g Gᵀ of sixteen kernels: 16 lines, `apart` bytes from each other.
-    fn spread_kernels(g: &[[f32; HALF]; 9], to: *mut u8, apart: usize) {
-        let mut columns = [[[0f32; HALF]; 3]; 4];
-        for j in 0..3 {
-            for i in 0..HALF {
-                let (a, b, c) = (g[j][i], g[3 + j][i], g[6 + j][i]);
-                columns[0][j][i] = a;
-                columns[1][j][i] = 0.5 * (a + c + b);
-                columns[2][j][i] = 0.5 * (a + c - b);
-                columns[3][j][i] = c;
-            }
-        }
-        for (row, [a, b, c]) in columns.iter().enumerate() {
-            let mut four = [[0f32; HALF]; 4];
-            for i in 0..HALF {
-                four[0][i] = a[i];
-                four[1][i] = 0.5 * (a[i] + c[i] + b[i]);
-                four[2][i] = 0.5 * (a[i] + c[i] - b[i]);
-                four[3][i] = c[i];
-            }
-            for (column, values) in four.iter().enumerate() {
-                // SAFETY: the caller has room for 16 lines there.
-                unsafe { to.add((4 * row + column) * apart).cast::<[f32; HALF]>().write_unaligned(*values) };
+    /// G g Gᵀ of sixteen kernels a row, turned around where they are `transposed`: 16 lines a row, `apart` bytes from each
+    /// other.
+    fn spread_kernels(kernels: &[[[f32; HALF]; 9]], transposed: bool, to: *mut u8, apart: usize) {
+        for (row, g) in kernels.iter().enumerate() {
+            // SAFETY: the caller has room for 16 lines of each row there.
+            let to = unsafe { to.add(row * 2 * LINE) };
+            let [a, b, c, d, e, f, g, h, i] = g;
+            let (a, c, g, i) = if transposed { (i, g, c, a) } else { (a, c, g, i) };
+            let (b, d, f, h) = if transposed { (h, f, d, b) } else { (b, d, f, h) };
+            let (left, middle, right) = (four_of(a, d, g), four_of(b, e, h), four_of(c, f, i));
+            for i in 0..4 {
+                let four = four_of(&left[i], &middle[i], &right[i]);
+                for (j, values) in four.iter().enumerate() {
+                    // SAFETY: as above.
+                    unsafe { to.add((4 * i + j) * apart).cast::<[f32; HALF]>().write_unaligned(*values) };
+                }
             }
         }
     }
+}
+
+/// What makes four numbers of a kernel's three: G g.
+#[inline(always)]
+fn four_of(a: &[f32; HALF], b: &[f32; HALF], c: &[f32; HALF]) -> [[f32; HALF]; 4] {
+    let mut four = [*a, [0.0; HALF], [0.0; HALF], *c];
+    for i in 0..HALF {
+        four[1][i] = 0.5 * (a[i] + c[i] + b[i]);
+        four[2][i] = 0.5 * (a[i] + c[i] - b[i]);
+    }
+    four
 }
 
 /// Pixels as a format takes them.

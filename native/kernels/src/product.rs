@@ -2,7 +2,9 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, interleave, tiles};
+use crate::isa::{
+    Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
+};
 use crate::operands::round_in_place;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
@@ -85,38 +87,39 @@ impl Panels {
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
         let (k, lane) = (taps * k_per_tap, format.lane());
         // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
-        let (taps, rows) = if k_per_tap.is_multiple_of(lane) { (taps, k_per_tap) } else { (1, k) };
+        let mixed = !k_per_tap.is_multiple_of(lane) && taps > 1;
+        let (taps, rows) = if mixed { (1, k) } else { (taps, k_per_tap) };
         let per_tap = rows.div_ceil(lane);
+        let turn = Turned { turn: tiles(isa, format).turn, at };
         Self::filled(isa, format, k, n, |panel, half, columns, to| {
             let mut turned = vec![[0f32; HALF]; taps * lane];
-            let first = (panel * PANEL + half * HALF) * at.n;
+            let data = if columns > 0 { &data[(panel * PANEL + half * HALF) * turn.at.n..] } else { &[] };
             for block in 0..per_tap {
                 let count = (rows - block * lane).min(lane);
-                turned.iter_mut().for_each(|row| row.fill(0.0));
-                for row in 0..if columns > 0 { count } else { 0 } {
-                    let k = block * lane + row;
-                    let from = &data[first..][k / k_per_tap * at.tap + k % k_per_tap * at.k..];
-                    turn(from, &at, columns, &mut turned[row..], lane, taps);
+                // What is left over from another block is no number of this one.
+                turned[taps * count..].fill([0.0; HALF]);
+                if mixed {
+                    for (row, to) in turned[..count].iter_mut().enumerate() {
+                        let k = block * lane + row;
+                        let from = k / k_per_tap * turn.at.tap + k % k_per_tap * turn.at.k;
+                        turn.rows(data, from, 1, 1, columns, std::slice::from_mut(to));
+                    }
+                } else {
+                    turn.rows(data, block * lane * turn.at.k, count, taps, columns, &mut turned);
                 }
-                for (tap, rows) in turned.chunks_exact_mut(lane).enumerate() {
+                if format == Format::Rounded {
+                    round_in_place(turned.as_flattened_mut());
+                }
+                for tap in 0..taps {
                     let to = unsafe { to.add((tap * per_tap + block) * PANEL_BLOCK) };
+                    let line = |row: usize| turned[row * taps + tap].as_ptr();
                     match format {
-                        Format::F32 | Format::Rounded => {
-                            if format == Format::Rounded {
-                                round_in_place(rows.as_flattened_mut());
-                            }
-                            for (row, values) in rows.iter().enumerate() {
-                                unsafe {
-                                    to.add(row * 2 * LINE).copy_from_nonoverlapping(values.as_ptr().cast(), LINE)
-                                };
-                            }
-                        }
-                        Format::Bf16 => {
-                            for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
-                                let to = unsafe { to.add(pair * 2 * LINE) };
-                                unsafe { interleave(rows[0].as_ptr(), rows[1].as_ptr(), to) };
-                            }
-                        }
+                        Format::F32 | Format::Rounded => (0..lane).for_each(|row| unsafe {
+                            to.add(row * 2 * LINE).copy_from_nonoverlapping(line(row).cast(), LINE);
+                        }),
+                        Format::Bf16 => (0..lane / 2).for_each(|pair| unsafe {
+                            interleave(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
+                        }),
                     }
                 }
             }
@@ -152,15 +155,37 @@ impl Panels {
 /// Columns of half a panel: a line of f32.
 pub(crate) const HALF: usize = 16;
 
-/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`, for at least one column and one tap.
-#[inline(always)]
-pub(crate) fn turn(from: &[f32], at: &Strides, columns: usize, to: &mut [[f32; HALF]], apart: usize, taps: usize) {
-    assert!(columns <= HALF && (taps - 1) * apart < to.len());
-    assert!((columns - 1) * at.n + (taps - 1) * at.tap < from.len());
-    for column in 0..columns {
-        for tap in 0..taps {
-            // SAFETY: looked at above, once for all.
-            unsafe { to.get_unchecked_mut(tap * apart)[column] = *from.get_unchecked(column * at.n + tap * at.tap) };
+/// Rows of k out of a weight.
+pub(crate) struct Turned {
+    pub turn: Turn,
+    pub at: Strides,
+}
+
+impl Turned {
+    /// `to[row * taps + tap][column] = data[from + row * at.k + tap * at.tap + column * at.n]`, and 0 beyond `columns`.
+    pub fn rows(&self, data: &[f32], from: usize, count: usize, taps: usize, columns: usize, to: &mut [[f32; HALF]]) {
+        let Self { turn, at } = self;
+        let to = &mut to[..count * taps];
+        if columns == 0 || to.is_empty() {
+            return to.fill([0.0; HALF]);
+        }
+        assert!(columns <= HALF);
+        assert!(from + (count - 1) * at.k + (taps - 1) * at.tap + (columns - 1) * at.n < data.len());
+        // SAFETY: what is read lies within `data`, by the assertion.
+        let turn = |from: usize, to: &mut [[f32; HALF]]| unsafe {
+            turn(data.as_ptr().add(from), at.n, columns, to.len(), to.as_mut_ptr());
+        };
+        // Taps, and rows, are read together where they lie side by side.
+        let near = at.tap == 1 || taps == 1;
+        if near && at.k == taps {
+            return turn(from, to);
+        }
+        for (row, to) in to.chunks_exact_mut(taps).enumerate() {
+            let from = from + row * at.k;
+            match near {
+                true => turn(from, to),
+                false => to.chunks_exact_mut(1).enumerate().for_each(|(tap, to)| turn(from + tap * at.tap, to)),
+            }
         }
     }
 }
@@ -506,6 +531,29 @@ mod tests {
                     }
                     for (i, (y, e)) in dw.iter().zip(&expected_dw).enumerate() {
                         assert!((f64::from(*y) - e).abs() < 5e-4, "{isa:?} {format:?} dw {case} at {i}: {y} {e}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_a_weight_are_turned_on_every_path() {
+        let sizes = [(9, 1, 9), (9, 1, 9 * 5), (1, 7, 1), (3, 21, 3), (49, 1, 49), (1, 1, 40), (2, 40, 2), (4, 3, 12)];
+        for isa in paths() {
+            for (taps, n, k) in sizes {
+                for (count, columns) in [(1, 16), (16, 16), (5, 16), (32, 3), (17, 1), (4, 0)] {
+                    for tap in [1, 1000] {
+                        let turned = || Turned { turn: tiles(isa, Format::F32).turn, at: Strides { tap, k, n } };
+                        let last = (count - 1) * k + (taps - 1) * tap + columns.max(1) * n - n;
+                        let data = values(last + 3, 4);
+                        let mut found = vec![[7f32; HALF]; count * taps];
+                        turned().rows(&data, 2, count, taps, columns, &mut found);
+                        for (at, found) in found.iter().enumerate() {
+                            let from = 2 + at / taps * k + at % taps * tap;
+                            let of = |column| if column < columns { data[from + column * n] } else { 0.0 };
+                            assert_eq!(*found, std::array::from_fn(of), "{isa:?} {taps} {n} {k} {count} {columns}");
+                        }
                     }
                 }
             }

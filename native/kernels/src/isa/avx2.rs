@@ -6,7 +6,13 @@ use std::arch::x86_64::*;
 const ROWS: usize = 6;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
+    Tiles {
+        rows: ROWS,
+        tile: Tile::Gathered(tile_f32),
+        wide: wide_f32,
+        convert: portable::convert_f32,
+        turn: portable::turn,
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -9,11 +9,11 @@ use std::time::Instant;
 const ROWS: usize = 12;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32, turn }
 }
 
 pub(super) fn bf16_tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16 }
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16, turn }
 }
 
 /// Whether the bf16 dot product does at least a third more multiplications a second than the f32 multiply-add: measured,
@@ -157,6 +157,64 @@ macro_rules! tile {
 
 tile!(tile_f32, wide_f32, F32, "avx512f,avx512bw,avx512vl,avx512dq");
 tile!(tile_bf16, wide_bf16, Bf16Dot, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
+
+/// Sixteen numbers of sixteen columns at a time, in registers.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn turn(from: *const f32, stride: usize, columns: usize, count: usize, to: *mut [f32; 16]) {
+    if stride == 1 && count == 1 {
+        let mask = ((1u32 << columns) - 1) as __mmask16;
+        return unsafe { _mm512_storeu_ps(to.cast(), _mm512_maskz_loadu_ps(mask, from)) };
+    }
+    if count < 3 {
+        return unsafe { portable::turn(from, stride, columns, count, to) };
+    }
+    for i in (0..count).step_by(16) {
+        let some = (count - i).min(16);
+        let mask = ((1u32 << some) - 1) as __mmask16;
+        let mut rows = [_mm512_setzero_ps(); 16];
+        for (column, row) in rows.iter_mut().enumerate() {
+            // Without a bit in its mask nothing is read.
+            let mask = if column < columns { mask } else { 0 };
+            *row = unsafe { _mm512_maskz_loadu_ps(mask, from.wrapping_add(column * stride + i)) };
+        }
+        let rows = transposed(rows);
+        for (row, values) in rows.into_iter().enumerate() {
+            if row < some {
+                unsafe { _mm512_storeu_ps(to.add(i + row).cast(), values) };
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
+    // Pairs of rows, then fours, in each quarter of a register; then the quarters change places.
+    let mut pairs = rows;
+    for i in (0..16).step_by(2) {
+        pairs[i] = _mm512_unpacklo_ps(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_ps(rows[i], rows[i + 1]);
+    }
+    let mut fours = pairs;
+    for i in (0..16).step_by(4) {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|j| _mm512_castps_pd(pairs[i + j]));
+        fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+        fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+        fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+        fours[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+    }
+    let mut columns = fours;
+    for i in 0..4 {
+        let [a, b, c, d] = [0, 4, 8, 12].map(|j| fours[i + j]);
+        let (low_ab, high_ab) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (low_cd, high_cd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        columns[i] = _mm512_shuffle_f32x4::<0x88>(low_ab, low_cd);
+        columns[i + 8] = _mm512_shuffle_f32x4::<0xdd>(low_ab, low_cd);
+        columns[i + 4] = _mm512_shuffle_f32x4::<0x88>(high_ab, high_cd);
+        columns[i + 12] = _mm512_shuffle_f32x4::<0xdd>(high_ab, high_cd);
+    }
+    columns
+}
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {

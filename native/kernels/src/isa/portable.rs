@@ -6,7 +6,7 @@ use crate::operands::round;
 const ROWS: usize = 4;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: convert_f32 }
+    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: convert_f32, turn }
 }
 
 unsafe fn tile_f32(
@@ -69,6 +69,15 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
 pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
     for line in 0..lines {
         unsafe { to.add(line * stride).copy_from_nonoverlapping(from.add(line * 16).cast(), LINE) };
+    }
+}
+
+pub(super) unsafe fn turn(from: *const f32, stride: usize, columns: usize, count: usize, to: *mut [f32; 16]) {
+    for i in 0..count {
+        let to = unsafe { &mut *to.add(i) };
+        for (column, to) in to.iter_mut().enumerate() {
+            *to = if column < columns { unsafe { *from.add(column * stride + i) } } else { 0.0 };
+        }
     }
 }
 
