@@ -426,7 +426,6 @@ pub(crate) fn weight_gradient(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operands::rounded;
     use crate::philox::normal as values;
 
     /// Nine taps in f64; `transposed` from out to in channels.
@@ -476,8 +475,13 @@ mod tests {
                     let k = if transposed { outputs } else { inputs };
                     let x = values(height * width * images * k, 100 + case as u64);
                     let y = filtered((isa, format), &x, &weight, &space, (outputs, inputs), transposed);
-                    let taken =
-                        |values: &[f32]| if format == Format::Rounded { rounded(values) } else { values.to_vec() };
+                    let taken = |values: &[f32]| {
+                        let mut values = values.to_vec();
+                        if format == Format::Rounded {
+                            round_in_place(&mut values);
+                        }
+                        values
+                    };
                     let expected = expected(&taken(&x), &taken(&weight), &space, (outputs, inputs), transposed);
                     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
                     let error = square(&mut y.iter().zip(&expected).map(|(y, e)| f64::from(*y) - e));

@@ -103,11 +103,6 @@ fn take(from: &[f32], part: Part, to: &mut [f32]) {
     }
 }
 
-/// Values rounded to bf16.
-pub(crate) fn rounded(values: &[f32]) -> Vec<f32> {
-    part_of(values, Part::High)
-}
-
 vectorised! {
     /// `to = from`, rounded to bf16.
     pub(crate) fn round(from: &[f32], to: &mut [f32]) {

@@ -6,6 +6,7 @@ use crate::isa::{
     Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
 };
 use crate::operands::round_in_place;
+use crate::simd::vectorised;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -171,9 +172,26 @@ impl Turned {
         }
         assert!(columns <= HALF);
         assert!(from + (count - 1) * at.k + (taps - 1) * at.tap + (columns - 1) * at.n < data.len());
-        // SAFETY: what is read lies within `data`, by the assertion.
-        let turn = |from: usize, to: &mut [[f32; HALF]]| unsafe {
-            turn(data.as_ptr().add(from), at.n, columns, to.len(), to.as_mut_ptr());
+        let turn = |from: usize, to: &mut [[f32; HALF]]| {
+            let data = data[from..].as_ptr();
+            if let [to] = to {
+                if at.n == 1 {
+                    to[columns..].fill(0.0);
+                    // SAFETY: what is read lies within `data`, by the assertion.
+                    return to[..columns].copy_from_slice(unsafe { std::slice::from_raw_parts(data, columns) });
+                }
+                for (column, to) in to.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *to = if column < columns { unsafe { *data.add(column * at.n) } } else { 0.0 };
+                }
+                return;
+            }
+            let column = |column: usize| match column < columns {
+                true => data.wrapping_add(column * at.n),
+                false => std::ptr::null(),
+            };
+            // SAFETY: as above.
+            unsafe { turn(&std::array::from_fn(column), to.len(), to.as_mut_ptr().cast(), HALF) };
         };
         // Taps, and rows, are read together where they lie side by side.
         let near = at.tap == 1 || taps == 1;
@@ -430,15 +448,23 @@ fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
 /// Rows that are added up before their sum is added to the total: long sums of f32 round less in parts.
 pub(crate) const SUMMED_ROWS: usize = 32;
 
-/// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
-pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
-    let part = 4096 * n.max(1);
-    let sums = sum_parts(dy.len().div_ceil(part), n, |i, sums| {
-        for row in dy[i * part..].chunks_exact(n).take(part / n) {
+vectorised! {
+    /// Adds rows of as many numbers to their sums.
+    fn add_rows(rows: &[f32], sums: &mut [f64]) {
+        for row in rows.chunks_exact(sums.len()) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += f64::from(*value);
             }
         }
+    }
+}
+
+/// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
+pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
+    let part = 4096 * n.max(1);
+    let sums = sum_parts(dy.len().div_ceil(part), n, |i, sums| {
+        let rows = &dy[i * part..];
+        add_rows(&rows[..rows.len().min(part)], sums);
     });
     sums.into_iter().map(|sum| sum as f32).collect()
 }

@@ -6,7 +6,14 @@ use crate::operands::round;
 const ROWS: usize = 4;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: convert_f32, turn }
+    Tiles {
+        rows: ROWS,
+        tile: Tile::Gathered(tile_f32),
+        wide: wide_f32,
+        summing: summing_f32,
+        convert: convert_f32,
+        turn,
+    }
 }
 
 unsafe fn tile_f32(
@@ -65,6 +72,30 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
     }
 }
 
+unsafe fn summing_f32(
+    first: usize,
+    rows: usize,
+    steps: usize,
+    lines: *const *const f32,
+    b: *const f32,
+    apart: usize,
+    c: *mut f32,
+    stride: usize,
+) {
+    for row in 0..rows {
+        let mut sum = [0f32; PANEL];
+        for k in 0..steps {
+            let columns: &[f32; PANEL] = unsafe { &*b.add(k * apart).cast() };
+            let x = unsafe { *(*lines.add(k)).add(first + row) };
+            for (s, w) in sum.iter_mut().zip(columns) {
+                *s += x * w;
+            }
+        }
+        let c: &mut [f32; PANEL] = unsafe { &mut *c.add(row * stride).cast() };
+        c.iter_mut().zip(sum).for_each(|(c, sum)| *c += sum);
+    }
+}
+
 #[inline(always)]
 pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
     for line in 0..lines {
@@ -72,11 +103,10 @@ pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8, st
     }
 }
 
-pub(super) unsafe fn turn(from: *const f32, stride: usize, columns: usize, count: usize, to: *mut [f32; 16]) {
+pub(super) unsafe fn turn(columns: &[*const f32; 16], count: usize, to: *mut f32, apart: usize) {
     for i in 0..count {
-        let to = unsafe { &mut *to.add(i) };
-        for (column, to) in to.iter_mut().enumerate() {
-            *to = if column < columns { unsafe { *from.add(column * stride + i) } } else { 0.0 };
+        for (column, from) in columns.iter().enumerate() {
+            unsafe { *to.add(i * apart + column) = if from.is_null() { 0.0 } else { *from.add(i) } };
         }
     }
 }
