@@ -409,14 +409,23 @@ fn pack_rows(
         let lines = channels / lane;
         for tap in 0..taps.count() {
             taps.fill(first, tap, &mut sources);
-            for (row, &source) in sources.iter().enumerate() {
+            let mut row = 0;
+            while row < count {
                 let to = unsafe { line_of(row).add(tap * lines * stride) };
-                match usize::try_from(source) {
+                // Neighbours that lie one after the other on both sides are converted together.
+                let near =
+                    |i: usize| taps.count() == 1 && stride == LINE && sources[i] == sources[row] + (i - row) as i32;
+                let run = 1 + (row + 1..count).take_while(|&i| near(i)).count();
+                match usize::try_from(sources[row]) {
                     Ok(source) => {
-                        let from = &x[source * channels..(source + 1) * channels];
-                        unsafe { (tiles.convert)(lines, from.as_ptr(), to, stride) };
+                        let from = &x[source * channels..(source + run) * channels];
+                        unsafe { (tiles.convert)(run * lines, from.as_ptr(), to, stride) };
+                        row += run;
                     }
-                    Err(_) => zero_lines(to, lines, stride),
+                    Err(_) => {
+                        zero_lines(to, lines, stride);
+                        row += 1;
+                    }
                 }
             }
         }

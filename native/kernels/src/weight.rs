@@ -8,9 +8,9 @@ use candle_core::{Result, Tensor};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// From so many rows on a product takes so much longer than packing its kernel that the packed form is not kept: packing
-/// takes as long as 60 to 230 rows, by the instruction set.
-const MANY_ROWS: usize = 8192;
+/// From so many rows on a product takes so much longer than packing its kernel that the packed form is not kept. Packing
+/// takes as long as about 60 rows in f32, or 140 with minimal filtering, whose form is nearly twice the kernel.
+const MANY_ROWS: usize = 4096;
 
 /// A kernel of shape (out, in, taps...) and its packed forms, which are made on first use and again after a change.
 ///

@@ -5,7 +5,7 @@
 mod pairs;
 
 use crate::isa::{Format, Isa, PANEL, SUMMING_ROWS, Tiles, tiles};
-use crate::operands::round_in_place;
+use crate::operands::{round, round_in_place};
 use crate::product::with_scratch;
 use crate::simd::ask_for;
 use crate::storage::{Rows, each_chunk, each_task, uninitialised};
@@ -92,7 +92,7 @@ impl Summing<'_> {
         let &Self { tiles: Tiles { summing, .. }, n, .. } = self;
         let count = channels.len();
         let width = count.next_multiple_of(16) + 16;
-        let values = SUMMED * (width + PANEL);
+        let values = SUMMED * (width + NEAR);
         let nothing = vec![0f32; self.channels];
         let mut edge = [0f32; SUMMING_ROWS[0] * PANEL];
         out.fill(0.0);
@@ -137,10 +137,10 @@ impl Summing<'_> {
         });
     }
 
-    /// Whether rows of both sides are read where they lie.
+    /// Whether rows of both sides are near each other, and whole.
     fn near(&self) -> bool {
         let near = |width: usize, of: usize| width <= NEAR && width.is_multiple_of(of);
-        self.format == Format::F32 && near(self.channels, 4) && near(self.n, PANEL)
+        near(self.channels, 4) && near(self.n, PANEL)
     }
 
     fn ask_for(&self, rows: Range<usize>) {
@@ -171,16 +171,17 @@ impl Summing<'_> {
             Ok(source) => &self.x[source * self.channels..][channels.clone()],
             Err(_) => &nothing[channels.clone()],
         };
-        if self.near() {
+        if self.near() && self.format == Format::F32 {
             return sources.map(|source| row(source).as_ptr());
         }
         for (copied, &source) in copied.chunks_exact_mut(width).zip(&sources[..steps]) {
-            copied[..channels.len()].copy_from_slice(row(source));
+            let (to, rest) = copied.split_at_mut(channels.len());
+            match self.format {
+                Format::Rounded => round(row(source), to),
+                _ => to.copy_from_slice(row(source)),
+            }
             // What is multiplied with it is dropped, but it is read.
-            copied[channels.len()..].fill(0.0);
-        }
-        if self.format == Format::Rounded {
-            round_in_place(&mut copied[..steps * width]);
+            rest.fill(0.0);
         }
         std::array::from_fn(|step| copied[step * width..].as_ptr())
     }
@@ -191,7 +192,14 @@ impl Summing<'_> {
         let (n, present) = (self.n, (self.n - at).min(PANEL));
         let from = &self.dy[first * n + at..][..(steps - 1) * n + present];
         if self.near() {
-            return (from.as_ptr(), n);
+            if self.format == Format::F32 {
+                return (from.as_ptr(), n);
+            }
+            // All panels together.
+            if at == 0 {
+                round(&self.dy[first * n..][..steps * n], &mut copied[..steps * n]);
+            }
+            return (copied[at..].as_ptr(), n);
         }
         for (to, from) in copied.as_chunks_mut::<PANEL>().0.iter_mut().zip(from.chunks(n)) {
             match <&[f32; PANEL]>::try_from(&from[..present]) {

@@ -112,9 +112,14 @@ pub(super) unsafe fn turn(columns: &[*const f32; 16], count: usize, to: *mut f32
 }
 
 pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
+    // Lines without gaps are one long line, of which many numbers are rounded together.
+    let (lines, width) = if stride == LINE { (1, lines * 16) } else { (lines, 16) };
     for line in 0..lines {
-        let (from, to): (&[f32; 16], &mut [f32; 16]) =
-            unsafe { (&*from.add(line * 16).cast(), &mut *to.add(line * stride).cast()) };
+        // SAFETY: the caller has as many numbers there, and room for them.
+        let (from, to) = unsafe {
+            let (from, to) = (from.add(line * width), to.add(line * stride).cast());
+            (std::slice::from_raw_parts(from, width), std::slice::from_raw_parts_mut(to, width))
+        };
         round(from, to);
     }
 }
