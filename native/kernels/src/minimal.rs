@@ -7,7 +7,7 @@
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
 use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
-use crate::operands::{round, round_in_place};
+use crate::operands::{nearest, round_in_place};
 use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, Turned, with_scratch};
 use crate::simd::vectorised;
 use crate::storage::{Rows, each_task, uninitialised};
@@ -105,28 +105,28 @@ fn four_of(a: &[f32; HALF], b: &[f32; HALF], c: &[f32; HALF]) -> [[f32; HALF]; 4
     four
 }
 
-/// Pixels as a format takes them.
+/// Four numbers of a patch's row or column, as they are `taken`, added up: Bᵀ d.
 #[inline(always)]
-fn taken<'a, const N: usize>(pixels: [&'a [f32]; N], format: Format, to: &'a mut [[f32; CHUNK]; N]) -> [&'a [f32]; N] {
-    if format != Format::Rounded {
-        return pixels;
-    }
-    let len = pixels[0].len();
-    to.iter_mut().zip(pixels).for_each(|(to, pixels)| round(pixels, &mut to[..len]));
-    to.each_ref().map(|pixels| &pixels[..len])
-}
-
-/// Four numbers of a patch's row or column added up: Bᵀ d.
-#[inline(always)]
-fn sums_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut [f32], r: &mut [f32], s: &mut [f32]) {
+fn sums_of(
+    a: &[f32],
+    b: &[f32],
+    c: &[f32],
+    d: &[f32],
+    p: &mut [f32],
+    q: &mut [f32],
+    r: &mut [f32],
+    s: &mut [f32],
+    taken: impl Fn(f32) -> f32,
+) {
     let len = a.len();
     let (b, c, d) = (&b[..len], &c[..len], &d[..len]);
     let (p, q, r, s) = (&mut p[..len], &mut q[..len], &mut r[..len], &mut s[..len]);
     for i in 0..len {
-        p[i] = a[i] - c[i];
-        q[i] = b[i] + c[i];
-        r[i] = c[i] - b[i];
-        s[i] = b[i] - d[i];
+        let (a, b, c, d) = (taken(a[i]), taken(b[i]), taken(c[i]), taken(d[i]));
+        p[i] = a - c;
+        q[i] = b + c;
+        r[i] = c - b;
+        s[i] = b - d;
     }
 }
 
@@ -144,15 +144,24 @@ fn pixels_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut 
 
 /// The transpose of [`pixels_of`]: A y.
 #[inline(always)]
-fn products_of(a: &[f32], b: &[f32], p: &mut [f32], q: &mut [f32], r: &mut [f32], s: &mut [f32]) {
+fn products_of(
+    a: &[f32],
+    b: &[f32],
+    p: &mut [f32],
+    q: &mut [f32],
+    r: &mut [f32],
+    s: &mut [f32],
+    taken: impl Fn(f32) -> f32,
+) {
     let len = a.len();
     let b = &b[..len];
     let (p, q, r, s) = (&mut p[..len], &mut q[..len], &mut r[..len], &mut s[..len]);
     for i in 0..len {
-        p[i] = a[i];
-        q[i] = a[i] + b[i];
-        r[i] = a[i] - b[i];
-        s[i] = -b[i];
+        let (a, b) = (taken(a[i]), taken(b[i]));
+        p[i] = a;
+        q[i] = a + b;
+        r[i] = a - b;
+        s[i] = -b;
     }
 }
 
@@ -172,18 +181,22 @@ fn taps_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut [f
 
 vectorised! {
     /// The sums of patches: `patch` holds their 16 pixels, row by row, `to` 16 arrays `apart` values from each other.
-    fn spread_patch(patch: &[&[f32]; SUMS], to: &Rows, at: usize, apart: usize) {
+    fn spread_patch(patch: &[&[f32]; SUMS], rounded: bool, to: &Rows, at: usize, apart: usize) {
         let len = patch[0].len();
         let mut columns = [[0f32; CHUNK]; SUMS];
         let [p, q, r, s] = columns.as_chunks_mut::<4>().0 else { unreachable!("four rows of four") };
         for j in 0..4 {
             let (a, b, c, d) = (patch[j], patch[4 + j], patch[8 + j], patch[12 + j]);
-            sums_of(a, b, c, d, &mut p[j][..len], &mut q[j][..len], &mut r[j][..len], &mut s[j][..len]);
+            let (p, q, r, s) = (&mut p[j][..len], &mut q[j][..len], &mut r[j][..len], &mut s[j][..len]);
+            match rounded {
+                true => sums_of(a, b, c, d, p, q, r, s, nearest),
+                false => sums_of(a, b, c, d, p, q, r, s, |x| x),
+            }
         }
         for (i, [a, b, c, d]) in columns.as_chunks::<4>().0.iter().enumerate() {
             // SAFETY: the arrays are apart, and the caller alone writes them.
             let [p, q, r, s] = [0, 1, 2, 3].map(|j| unsafe { to.slice(at + (4 * i + j) * apart, len) });
-            sums_of(&a[..len], &b[..len], &c[..len], &d[..len], p, q, r, s);
+            sums_of(&a[..len], &b[..len], &c[..len], &d[..len], p, q, r, s, |x| x);
         }
     }
 }
@@ -206,17 +219,21 @@ vectorised! {
 
 vectorised! {
     /// The gradients of 16 products from those of four pixels.
-    fn spread_pixels(pixels: &[&[f32]; 4], to: &Rows, at: usize, apart: usize) {
+    fn spread_pixels(pixels: &[&[f32]; 4], rounded: bool, to: &Rows, at: usize, apart: usize) {
         let len = pixels[0].len();
         let mut columns = [[0f32; CHUNK]; 8];
         let [p, q, r, s] = columns.as_chunks_mut::<2>().0 else { unreachable!("four rows of two") };
         for j in 0..2 {
-            products_of(pixels[j], pixels[2 + j], &mut p[j], &mut q[j], &mut r[j], &mut s[j]);
+            let (p, q, r, s) = (&mut p[j], &mut q[j], &mut r[j], &mut s[j]);
+            match rounded {
+                true => products_of(pixels[j], pixels[2 + j], p, q, r, s, nearest),
+                false => products_of(pixels[j], pixels[2 + j], p, q, r, s, |x| x),
+            }
         }
         for (i, [a, b]) in columns.as_chunks::<2>().0.iter().enumerate() {
             // SAFETY: the arrays are apart, and the caller alone writes them.
             let [p, q, r, s] = [0, 1, 2, 3].map(|j| unsafe { to.slice(at + (4 * i + j) * apart, len) });
-            products_of(&a[..len], &b[..len], p, q, r, s);
+            products_of(&a[..len], &b[..len], p, q, r, s, |x| x);
         }
     }
 }
@@ -260,7 +277,6 @@ fn spread(x: &[f32], format: Format, space: &Space, first: usize, count: usize, 
     let &Space { height, width, images, .. } = space;
     let channels = x.len() / (height * width * images).max(1);
     let nothing = [0f32; CHUNK];
-    let mut rounded = [[0f32; CHUNK]; SUMS];
     runs(space, first, count, usize::MAX, |done, run| {
         let len = run.count * channels;
         for from in (0..len).step_by(CHUNK) {
@@ -272,8 +288,13 @@ fn spread(x: &[f32], format: Format, space: &Space, first: usize, count: usize, 
                 }
                 &x[((y * width + x_) * images + run.image) * channels + from..][..len]
             };
-            let patch = taken(std::array::from_fn(pixel), format, &mut rounded);
-            spread_patch(&patch, to, (row + done) * channels + from, held * channels);
+            spread_patch(
+                &std::array::from_fn(pixel),
+                format == Format::Rounded,
+                to,
+                (row + done) * channels + from,
+                held * channels,
+            );
         }
     });
 }
@@ -382,7 +403,6 @@ pub(crate) fn weight_gradient(
         let (to_sums, to_products) = (Rows::new(&mut sums), Rows::new(&mut products));
         each_task((0..held).step_by(TASK_PATCHES).collect(), |row| {
             let count = (held - row).min(TASK_PATCHES);
-            let mut rounded = [[0f32; CHUNK]; 4];
             spread(x, format, space, first + row, count, &to_sums, row, held);
             runs(space, first + row, count, usize::MAX, |done, run| {
                 let len = run.count * n;
@@ -396,8 +416,8 @@ pub(crate) fn weight_gradient(
                         &dy[((y * width + x) * images + run.image) * n + from..][..len]
                     };
                     let at = (row + done) * n + from;
-                    let pixels = taken(std::array::from_fn(pixel), format, &mut rounded);
-                    spread_pixels(&pixels, &to_products, at, held * n);
+                    let rounded = format == Format::Rounded;
+                    spread_pixels(&std::array::from_fn(pixel), rounded, &to_products, at, held * n);
                 }
             });
         });
