@@ -227,3 +227,98 @@ fn tile_rows(left: usize) -> usize {
         _ => 12,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{from_bf16, to_bf16};
+    use crate::philox::normal as values;
+
+    fn expected(x: &[f32], dy: &[f32], taps: &Taps, channels: usize, n: usize, taken: impl Fn(f32) -> f64) -> Vec<f64> {
+        let mut sums = vec![0f64; taps.count() * channels * n];
+        for (tap, sums) in sums.chunks_mut(channels * n).enumerate() {
+            let mut sources = vec![0; taps.rows()];
+            taps.fill(0, tap, &mut sources);
+            for (dy, source) in dy.chunks(n).zip(sources) {
+                let Ok(source) = usize::try_from(source) else { continue };
+                for (x, sums) in x[source * channels..][..channels].iter().zip(sums.chunks_mut(n)) {
+                    sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += taken(*x) * taken(*dy));
+                }
+            }
+        }
+        sums
+    }
+
+    /// In place and copied, with tails of rows, channels and columns, in one part and in several.
+    fn shapes() -> Vec<(Taps, usize, usize)> {
+        let space =
+            Taps::Space(crate::taps::Space { height: 9, width: 10, images: 3, kernel: (3, 3), stride: 2, padding: 1 });
+        vec![
+            (Taps::Dense { rows: 1 }, 4, 32),
+            (Taps::Dense { rows: 4133 }, 20, 64),
+            (Taps::Dense { rows: 3001 }, 52, 33),
+            (Taps::Dense { rows: 130 }, 300, 160),
+            (Taps::Dense { rows: 65 }, 129, 7),
+            (Taps::Time { rows: 7 * 450, frames: 7, kernel: 3 }, 8, 32),
+            (Taps::Time { rows: 7 * 450, frames: 7, kernel: 3 }, 3, 5),
+            (space, 36, 96),
+            (space, 13, 40),
+        ]
+    }
+
+    #[test]
+    fn gradients_are_those_of_plain_loops_on_every_path() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            for format in [Format::F32, Format::Rounded, Format::Bf16] {
+                if format == Format::Bf16 && !isa.fast_bf16() {
+                    continue;
+                }
+                for (case, (taps, channels, n)) in shapes().into_iter().enumerate() {
+                    let (inputs, seed) = (taps.transposed().rows(), 10 * case as u64);
+                    let (x, dy) = (values(inputs * channels, seed), values(taps.rows() * n, seed + 1));
+                    let found = weight_gradient(isa, format, &x, &dy, &taps, channels, n);
+                    let taken = |value: f32| match format {
+                        Format::F32 => f64::from(value),
+                        _ => f64::from(from_bf16(to_bf16(value))),
+                    };
+                    let expected = expected(&x, &dy, &taps, channels, n, taken);
+                    let square = |of: &mut dyn Iterator<Item = f64>| of.map(|value| value * value).sum::<f64>();
+                    let error = square(&mut found.iter().zip(&expected).map(|(found, e)| f64::from(*found) - e));
+                    let relative = (error / square(&mut expected.iter().copied())).sqrt();
+                    let most = if format == Format::Bf16 { 2e-6 } else { 5e-7 };
+                    assert!(relative < most, "{isa:?} {format:?} case {case}: {relative:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let of = |threads: usize, (taps, channels, n): (Taps, usize, usize)| {
+            let (x, dy) = (values(taps.transposed().rows() * channels, 1), values(taps.rows() * n, 2));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| weight_gradient(crate::isa(), Format::F32, &x, &dy, &taps, channels, n))
+        };
+        for shape in shapes() {
+            let one = of(1, shape);
+            for threads in [2, 3] {
+                assert!(of(threads, shape).iter().zip(&one).all(|(a, b)| a.to_bits() == b.to_bits()), "{shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_reaches_its_channel_and_column() {
+        let (rows, channels, n) = (200, 20, 40);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for format in [Format::F32, Format::Rounded] {
+                let (mut x, dy) = (values(rows * channels, 3), values(rows * n, 4));
+                x[150 * channels + 17] = bad;
+                let found = weight_gradient(crate::isa(), format, &x, &dy, &Taps::Dense { rows }, channels, n);
+                for (channel, found) in found.chunks(n).enumerate() {
+                    assert!(found.iter().all(|value| value.is_finite() != (channel == 17)), "{bad}: channel {channel}");
+                }
+            }
+        }
+    }
+}
