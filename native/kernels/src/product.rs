@@ -5,7 +5,7 @@
 use crate::isa::{
     Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
 };
-use crate::operands::round_in_place;
+use crate::operands::{round, round_in_place};
 use crate::simd::vectorised;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
@@ -238,6 +238,22 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
         }
         Tile::Gathered(tile) => split(&mut out, &|first, out| {
             let count = out.len() / n;
+            // Rows that lie together are rounded together, once for all taps.
+            if panels.format == Format::Rounded
+                && let Some(around) = taps.around(first, count)
+            {
+                let (values, bytes) = (around.len() * channels, channels * STEP);
+                let nothing = vec![0u8; bytes];
+                with_scratch(values * STEP, |rounded| {
+                    // SAFETY: the scratch is this task's, and as large as asked for.
+                    let to = unsafe { std::slice::from_raw_parts_mut(rounded.at(0).cast::<f32>(), values) };
+                    round(&x[around.start * channels..around.end * channels], to);
+                    let base = Base { rows: to.as_ptr().cast(), first: around.start };
+                    let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+                    multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, panels, bias, out);
+                });
+                return;
+            }
             with_scratch(count * panels.blocks * LINE, |packed| {
                 let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
                 pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
@@ -269,7 +285,7 @@ const STEP: usize = 4;
 /// Runs `work` on the rows of `x`: as they are, or rounded to bf16 once for all taps.
 fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
     match format {
-        Format::F32 | Format::Rounded => work(Base(x.as_ptr().cast())),
+        Format::F32 | Format::Rounded => work(Base { rows: x.as_ptr().cast(), first: 0 }),
         Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
             let row_bytes = channels * 2;
             let convert = |(i, rows): (usize, &[f32])| unsafe {
@@ -280,14 +296,17 @@ fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: im
             } else {
                 x.par_chunks(64 * channels).enumerate().for_each(convert);
             }
-            work(Base(rounded.at(0)));
+            work(Base { rows: rounded.at(0), first: 0 });
         }),
     }
 }
 
-/// The first row, for tasks that only read.
+/// Rows for tasks that only read, and the number of the first of them.
 #[derive(Clone, Copy)]
-struct Base(*const u8);
+struct Base {
+    rows: *const u8,
+    first: usize,
+}
 
 unsafe impl Send for Base {}
 unsafe impl Sync for Base {}
@@ -303,7 +322,7 @@ fn pointers(
     nothing: &[u8],
 ) -> Vec<*const u8> {
     let tap_count = taps.count();
-    let mut all = vec![base.0; count.div_ceil(tile_rows) * tile_rows * tap_count];
+    let mut all = vec![base.rows; count.div_ceil(tile_rows) * tile_rows * tap_count];
     let mut sources = vec![0i32; count];
     for tap in 0..tap_count {
         taps.fill(first, tap, &mut sources);
@@ -311,7 +330,7 @@ fn pointers(
             let to = &mut all[(tile * tap_count + tap) * tile_rows..][..sources.len()];
             for (to, &source) in to.iter_mut().zip(sources) {
                 *to = match usize::try_from(source) {
-                    Ok(source) => unsafe { base.0.add(source * row_bytes) },
+                    Ok(source) => unsafe { base.rows.add((source - base.first) * row_bytes) },
                     Err(_) => nothing.as_ptr(),
                 };
             }
@@ -409,23 +428,14 @@ fn pack_rows(
         let lines = channels / lane;
         for tap in 0..taps.count() {
             taps.fill(first, tap, &mut sources);
-            let mut row = 0;
-            while row < count {
+            for (row, &source) in sources.iter().enumerate() {
                 let to = unsafe { line_of(row).add(tap * lines * stride) };
-                // Neighbours that lie one after the other on both sides are converted together.
-                let near =
-                    |i: usize| taps.count() == 1 && stride == LINE && sources[i] == sources[row] + (i - row) as i32;
-                let run = 1 + (row + 1..count).take_while(|&i| near(i)).count();
-                match usize::try_from(sources[row]) {
+                match usize::try_from(source) {
                     Ok(source) => {
-                        let from = &x[source * channels..(source + run) * channels];
-                        unsafe { (tiles.convert)(run * lines, from.as_ptr(), to, stride) };
-                        row += run;
+                        let from = &x[source * channels..(source + 1) * channels];
+                        unsafe { (tiles.convert)(lines, from.as_ptr(), to, stride) };
                     }
-                    Err(_) => {
-                        zero_lines(to, lines, stride);
-                        row += 1;
-                    }
+                    Err(_) => zero_lines(to, lines, stride),
                 }
             }
         }
