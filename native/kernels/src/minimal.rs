@@ -12,6 +12,7 @@ use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, Turned, with
 use crate::simd::vectorised;
 use crate::storage::{Rows, each_task, uninitialised};
 use crate::taps::{Space, Taps};
+use std::mem::MaybeUninit;
 
 /// Sums of a patch, and products with them.
 pub(crate) const SUMS: usize = 16;
@@ -183,7 +184,9 @@ vectorised! {
     /// The sums of patches: `patch` holds their 16 pixels, row by row, `to` 16 arrays `apart` values from each other.
     fn spread_patch(patch: &[&[f32]; SUMS], rounded: bool, to: &Rows, at: usize, apart: usize) {
         let len = patch[0].len();
-        let mut columns = [[0f32; CHUNK]; SUMS];
+        let mut columns = MaybeUninit::<[[f32; CHUNK]; SUMS]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let columns = unsafe { columns.assume_init_mut() };
         let [p, q, r, s] = columns.as_chunks_mut::<4>().0 else { unreachable!("four rows of four") };
         for j in 0..4 {
             let (a, b, c, d) = (patch[j], patch[4 + j], patch[8 + j], patch[12 + j]);
@@ -204,7 +207,9 @@ vectorised! {
 vectorised! {
     /// The four pixels that 16 arrays of products, `apart` values from each other, add up to.
     fn gather_pixels(products: &[f32], apart: usize, len: usize, pixels: &mut [[f32; CHUNK]; 4]) {
-        let mut rows = [[0f32; CHUNK]; 8];
+        let mut rows = MaybeUninit::<[[f32; CHUNK]; 8]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let rows = unsafe { rows.assume_init_mut() };
         let (upper, lower) = rows.split_at_mut(4);
         for j in 0..4 {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| &products[(4 * i + j) * apart..][..len]);
@@ -221,7 +226,9 @@ vectorised! {
     /// The gradients of 16 products from those of four pixels.
     fn spread_pixels(pixels: &[&[f32]; 4], rounded: bool, to: &Rows, at: usize, apart: usize) {
         let len = pixels[0].len();
-        let mut columns = [[0f32; CHUNK]; 8];
+        let mut columns = MaybeUninit::<[[f32; CHUNK]; 8]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let columns = unsafe { columns.assume_init_mut() };
         let [p, q, r, s] = columns.as_chunks_mut::<2>().0 else { unreachable!("four rows of two") };
         for j in 0..2 {
             let (p, q, r, s) = (&mut p[j], &mut q[j], &mut r[j], &mut s[j]);
@@ -242,7 +249,9 @@ vectorised! {
     /// The gradients of nine taps, `to_apart` values from each other, from those of 16 products.
     fn gather_taps(products: &[&[f32]; SUMS], to: &Rows, at: usize, to_apart: usize) {
         let len = products[0].len();
-        let mut columns = [[0f32; CHUNK]; 12];
+        let mut columns = MaybeUninit::<[[f32; CHUNK]; 12]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let columns = unsafe { columns.assume_init_mut() };
         let [p, q, r] = columns.as_chunks_mut::<4>().0 else { unreachable!("three rows of four") };
         for j in 0..4 {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| products[4 * i + j]);
