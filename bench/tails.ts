@@ -40,34 +40,36 @@ export function tailPairs(): (readonly [tail: Case, full: Case])[] {
   );
 }
 
-/** Times each tail and the size beside it in turn, on Kinora's side alone. */
+/** Turns a row takes for each round that is asked for, and their share of the seconds a side else runs in a round. */
+const TURNS = { rounds: 3, seconds: 1 / 12 };
+
+/**
+ * Times each tail and the size beside it in turn, on Kinora's side alone. What is compared differs by little and takes at most
+ * a few milliseconds: many short turns see both alike, whatever else the machine does.
+ */
 export async function tails(
   passes: readonly Pass[],
   dtypes: readonly Dtype[],
   python: Side,
   options: Measuring,
 ): Promise<TailRow[]> {
+  await using first = kinoraSide(options);
+  await using second = kinoraSide(options);
+  const request = { seconds: options.seconds * TURNS.seconds, least: 3, warm: true };
   const rows: TailRow[] = [];
   for (const [tail, full] of tailPairs()) {
+    const files = [await caseFile(tail, python, options.folder), await caseFile(full, python, options.folder)];
     for (const pass of passes) {
       for (const dtype of dtypes) {
-        await using first = await loaded(tail, pass, dtype, python, options);
-        await using second = await loaded(full, pass, dtype, python, options);
-        const request = { seconds: options.seconds, least: 3, warm: true };
+        for (const [index, [side, { layer, config }]] of ([[first, tail], [second, full]] as const).entries()) {
+          await side.ask({ do: "load", wanted: { layer, config, pass, dtype }, file: files[index] });
+        }
         const timed = [first, second].map((side) => async () => (await side.time(request)).ms);
-        // Many short rounds: what is compared differs by little.
-        const [ours = [], theirs = []] = await interleaved(3 * options.rounds, timed);
+        const [ours = [], theirs = []] = await interleaved(TURNS.rounds * options.rounds, timed);
         const [ms, fullMs] = [median(ours), median(theirs)];
         rows.push({ name: tail.name, full: full.name, pass, dtype, ms, full_ms: fullMs, ratio: ms / fullMs });
       }
     }
   }
   return rows;
-}
-
-async function loaded(of: Case, pass: Pass, dtype: Dtype, python: Side, options: Measuring): Promise<Side> {
-  const file = await caseFile(of, python, options.folder);
-  const side = kinoraSide(options);
-  await side.ask({ do: "load", wanted: { layer: of.layer, config: of.config, pass, dtype }, file });
-  return side;
 }

@@ -2,7 +2,9 @@
 
 use crate::case::{Tensors, Work, take};
 use candle_core::{Result, Tensor, Var, bail};
-use kinora_kernels::{AttentionOptions, Sequences, Weight, attention, backward, conv2d, linear, temporal_conv};
+use kinora_kernels::{
+    AttentionOptions, Sequences, Weight, attention, backward, backward_from, conv2d, linear, temporal_conv,
+};
 use kinora_networks::norms::GroupNorm;
 use kinora_networks::parameters::{Init, Parameters};
 use serde_json::Value;
@@ -92,11 +94,14 @@ impl Layer {
 }
 
 impl Work for Layer {
-    /// In training the output's gradient is 1 everywhere: candle begins with that, as a loss would with its own.
+    /// In training the output's gradient is given, but on a GPU: there candle begins with 1 everywhere.
     fn run(&mut self) -> Result<()> {
         let y = self.output()?;
         if self.train {
-            backward(&y)?;
+            match y.device().is_cpu() {
+                true => backward_from(&y, &self.cotangent)?,
+                false => backward(&y)?,
+            };
         }
         Ok(())
     }

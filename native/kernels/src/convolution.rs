@@ -164,11 +164,11 @@ impl GatheredProduct {
         let path = path(self.precision);
         let x = &*path.rows(x, if transposed { outputs } else { inputs });
         let filtered = suited(&self.taps, outputs, path.format);
-        let panels = self.weight.panels(self.precision, transposed, filtered.is_some())?;
+        let taps = if transposed { self.taps.transposed() } else { self.taps };
+        let panels = self.weight.panels(self.precision, transposed, filtered.is_some(), taps.rows())?;
         Ok(match filtered {
             Some(space) => convolve(x, &space, &panels, bias),
-            None if transposed => product(x, &self.taps.transposed(), &panels, bias),
-            None => product(x, &self.taps, &panels, bias),
+            None => product(x, &taps, &panels, bias),
         })
     }
 }

@@ -157,6 +157,24 @@ pub(crate) enum Tile {
 /// Converts `lines` lines of f32 at `from` to packed lines `stride` bytes apart.
 pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8, stride: usize);
 
+/// `to[i * apart + column] = columns[column][i]` for `count` of i; 0 for a column that is null.
+pub(crate) type Turn = unsafe fn(columns: &[*const f32; 16], count: usize, to: *mut f32, apart: usize);
+
+/// `c[row][32] += sum over k of lines[k][first + row] * b[k][32]` for `steps` of k and one of [`SUMMING_ROWS`]. The sum begins at zero.
+/// Lines of `b` are `apart` values apart, rows of `c` `stride`.
+pub(crate) type SummingTile = unsafe fn(
+    first: usize,
+    rows: usize,
+    steps: usize,
+    lines: *const *const f32,
+    b: *const f32,
+    apart: usize,
+    c: *mut f32,
+    stride: usize,
+);
+/// Rows that a [`SummingTile`] may have.
+pub(crate) const SUMMING_ROWS: [usize; 3] = [12, 8, 4];
+
 /// The tiles of one path in one format.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
@@ -164,7 +182,10 @@ pub(crate) struct Tiles {
     pub rows: usize,
     pub tile: Tile,
     pub wide: WideTile,
+    /// Of f32, whatever the format.
+    pub summing: SummingTile,
     pub convert: Convert,
+    pub turn: Turn,
 }
 
 /// The tiles that `isa` has for `format`; for bf16, where it is [fast](Isa::fast_bf16).

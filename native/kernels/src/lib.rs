@@ -52,6 +52,6 @@ pub use join::{add, concatenate, concatenate_scaled};
 pub use norm::{group_norm, layer_norm, rms_norm};
 pub use precision::{Precision, precision, with_precision};
 pub use scaled_norm::{rms_norm_silu, rms_norm_silu_add};
-pub use spent::{backward, spent};
+pub use spent::{backward, backward_from, spent};
 pub use step::{Step, sum_of_squares};
 pub use weight::Weight;

@@ -7,11 +7,12 @@
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
 use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
-use crate::operands::{round, round_in_place};
-use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, turn, with_scratch};
+use crate::operands::{nearest, round_in_place};
+use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, Turned, with_scratch};
 use crate::simd::vectorised;
 use crate::storage::{Rows, each_task, uninitialised};
 use crate::taps::{Space, Taps};
+use std::mem::MaybeUninit;
 
 /// Sums of a patch, and products with them.
 pub(crate) const SUMS: usize = 16;
@@ -24,6 +25,8 @@ const MOST_PATCHES: usize = 96;
 const GRADIENT_BYTES: usize = 16 << 20;
 /// Patches that a task transforms there.
 const TASK_PATCHES: usize = 64;
+/// Kernels that are packed together: their taps lie in the first cache.
+const KERNELS: usize = 16;
 /// Values that one step of a transformation takes: its 32 lines lie in the first cache.
 const CHUNK: usize = 8 * PANEL;
 
@@ -53,77 +56,78 @@ pub(crate) fn pack(
         true => Strides { tap: 1, k: inputs * 9, n: 9 },
         false => Strides { tap: 1, k: 9, n: inputs * 9 },
     };
+    let turn = Turned { turn: tiles(isa, format).turn, at };
     Panels::filled(isa, format, SUMS * k, n, |panel, half, columns, to| {
-        let first = (panel * PANEL + half * HALF) * at.n;
-        for row in 0..k {
-            let mut taps = [[0f32; HALF]; 9];
-            if columns > 0 {
-                turn(&weight[first + row * at.k..], &at, columns, &mut taps, 1, 9);
-            }
-            if transposed {
-                taps.reverse();
-            }
+        let data = if columns > 0 { &weight[(panel * PANEL + half * HALF) * turn.at.n..] } else { &[] };
+        let mut taps = [[0f32; HALF]; 9 * KERNELS];
+        for first in (0..k).step_by(KERNELS) {
+            let count = (k - first).min(KERNELS);
+            turn.rows(data, first * turn.at.k, count, 9, columns, &mut taps);
             if format == Format::Rounded {
-                round_in_place(taps.as_flattened_mut());
+                round_in_place(taps[..9 * count].as_flattened_mut());
             }
             // SAFETY: the half of a panel is this task's.
-            let to = unsafe { to.add(row * 2 * LINE) };
-            spread_kernels(&taps, to, k * 2 * LINE);
+            let to = unsafe { to.add(first * 2 * LINE) };
+            spread_kernels(&taps.as_chunks::<9>().0[..count], transposed, to, k * 2 * LINE);
         }
     })
 }
 
 vectorised! {
-    /// G g Gᵀ of sixteen kernels: 16 lines, `apart` bytes from each other.
-    fn spread_kernels(g: &[[f32; HALF]; 9], to: *mut u8, apart: usize) {
-        let mut columns = [[[0f32; HALF]; 3]; 4];
-        for j in 0..3 {
-            for i in 0..HALF {
-                let (a, b, c) = (g[j][i], g[3 + j][i], g[6 + j][i]);
-                columns[0][j][i] = a;
-                columns[1][j][i] = 0.5 * (a + c + b);
-                columns[2][j][i] = 0.5 * (a + c - b);
-                columns[3][j][i] = c;
-            }
-        }
-        for (row, [a, b, c]) in columns.iter().enumerate() {
-            let mut four = [[0f32; HALF]; 4];
-            for i in 0..HALF {
-                four[0][i] = a[i];
-                four[1][i] = 0.5 * (a[i] + c[i] + b[i]);
-                four[2][i] = 0.5 * (a[i] + c[i] - b[i]);
-                four[3][i] = c[i];
-            }
-            for (column, values) in four.iter().enumerate() {
-                // SAFETY: the caller has room for 16 lines there.
-                unsafe { to.add((4 * row + column) * apart).cast::<[f32; HALF]>().write_unaligned(*values) };
+    /// G g Gᵀ of sixteen kernels a row, turned around where they are `transposed`: 16 lines a row, `apart` bytes from each
+    /// other.
+    fn spread_kernels(kernels: &[[[f32; HALF]; 9]], transposed: bool, to: *mut u8, apart: usize) {
+        for (row, g) in kernels.iter().enumerate() {
+            // SAFETY: the caller has room for 16 lines of each row there.
+            let to = unsafe { to.add(row * 2 * LINE) };
+            let [a, b, c, d, e, f, g, h, i] = g;
+            let (a, c, g, i) = if transposed { (i, g, c, a) } else { (a, c, g, i) };
+            let (b, d, f, h) = if transposed { (h, f, d, b) } else { (b, d, f, h) };
+            let (left, middle, right) = (four_of(a, d, g), four_of(b, e, h), four_of(c, f, i));
+            for i in 0..4 {
+                let four = four_of(&left[i], &middle[i], &right[i]);
+                for (j, values) in four.iter().enumerate() {
+                    // SAFETY: as above.
+                    unsafe { to.add((4 * i + j) * apart).cast::<[f32; HALF]>().write_unaligned(*values) };
+                }
             }
         }
     }
 }
 
-/// Pixels as a format takes them.
+/// What makes four numbers of a kernel's three: G g.
 #[inline(always)]
-fn taken<'a, const N: usize>(pixels: [&'a [f32]; N], format: Format, to: &'a mut [[f32; CHUNK]; N]) -> [&'a [f32]; N] {
-    if format != Format::Rounded {
-        return pixels;
+fn four_of(a: &[f32; HALF], b: &[f32; HALF], c: &[f32; HALF]) -> [[f32; HALF]; 4] {
+    let mut four = [*a, [0.0; HALF], [0.0; HALF], *c];
+    for i in 0..HALF {
+        four[1][i] = 0.5 * (a[i] + c[i] + b[i]);
+        four[2][i] = 0.5 * (a[i] + c[i] - b[i]);
     }
-    let len = pixels[0].len();
-    to.iter_mut().zip(pixels).for_each(|(to, pixels)| round(pixels, &mut to[..len]));
-    to.each_ref().map(|pixels| &pixels[..len])
+    four
 }
 
-/// Four numbers of a patch's row or column added up: Bᵀ d.
+/// Four numbers of a patch's row or column, as they are `taken`, added up: Bᵀ d.
 #[inline(always)]
-fn sums_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut [f32], r: &mut [f32], s: &mut [f32]) {
+fn sums_of(
+    a: &[f32],
+    b: &[f32],
+    c: &[f32],
+    d: &[f32],
+    p: &mut [f32],
+    q: &mut [f32],
+    r: &mut [f32],
+    s: &mut [f32],
+    taken: impl Fn(f32) -> f32,
+) {
     let len = a.len();
     let (b, c, d) = (&b[..len], &c[..len], &d[..len]);
     let (p, q, r, s) = (&mut p[..len], &mut q[..len], &mut r[..len], &mut s[..len]);
     for i in 0..len {
-        p[i] = a[i] - c[i];
-        q[i] = b[i] + c[i];
-        r[i] = c[i] - b[i];
-        s[i] = b[i] - d[i];
+        let (a, b, c, d) = (taken(a[i]), taken(b[i]), taken(c[i]), taken(d[i]));
+        p[i] = a - c;
+        q[i] = b + c;
+        r[i] = c - b;
+        s[i] = b - d;
     }
 }
 
@@ -141,15 +145,24 @@ fn pixels_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut 
 
 /// The transpose of [`pixels_of`]: A y.
 #[inline(always)]
-fn products_of(a: &[f32], b: &[f32], p: &mut [f32], q: &mut [f32], r: &mut [f32], s: &mut [f32]) {
+fn products_of(
+    a: &[f32],
+    b: &[f32],
+    p: &mut [f32],
+    q: &mut [f32],
+    r: &mut [f32],
+    s: &mut [f32],
+    taken: impl Fn(f32) -> f32,
+) {
     let len = a.len();
     let b = &b[..len];
     let (p, q, r, s) = (&mut p[..len], &mut q[..len], &mut r[..len], &mut s[..len]);
     for i in 0..len {
-        p[i] = a[i];
-        q[i] = a[i] + b[i];
-        r[i] = a[i] - b[i];
-        s[i] = -b[i];
+        let (a, b) = (taken(a[i]), taken(b[i]));
+        p[i] = a;
+        q[i] = a + b;
+        r[i] = a - b;
+        s[i] = -b;
     }
 }
 
@@ -169,18 +182,24 @@ fn taps_of(a: &[f32], b: &[f32], c: &[f32], d: &[f32], p: &mut [f32], q: &mut [f
 
 vectorised! {
     /// The sums of patches: `patch` holds their 16 pixels, row by row, `to` 16 arrays `apart` values from each other.
-    fn spread_patch(patch: &[&[f32]; SUMS], to: &Rows, at: usize, apart: usize) {
+    fn spread_patch(patch: &[&[f32]; SUMS], rounded: bool, to: &Rows, at: usize, apart: usize) {
         let len = patch[0].len();
-        let mut columns = [[0f32; CHUNK]; SUMS];
+        let mut columns = MaybeUninit::<[[f32; CHUNK]; SUMS]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let columns = unsafe { columns.assume_init_mut() };
         let [p, q, r, s] = columns.as_chunks_mut::<4>().0 else { unreachable!("four rows of four") };
         for j in 0..4 {
             let (a, b, c, d) = (patch[j], patch[4 + j], patch[8 + j], patch[12 + j]);
-            sums_of(a, b, c, d, &mut p[j][..len], &mut q[j][..len], &mut r[j][..len], &mut s[j][..len]);
+            let (p, q, r, s) = (&mut p[j][..len], &mut q[j][..len], &mut r[j][..len], &mut s[j][..len]);
+            match rounded {
+                true => sums_of(a, b, c, d, p, q, r, s, nearest),
+                false => sums_of(a, b, c, d, p, q, r, s, |x| x),
+            }
         }
         for (i, [a, b, c, d]) in columns.as_chunks::<4>().0.iter().enumerate() {
             // SAFETY: the arrays are apart, and the caller alone writes them.
             let [p, q, r, s] = [0, 1, 2, 3].map(|j| unsafe { to.slice(at + (4 * i + j) * apart, len) });
-            sums_of(&a[..len], &b[..len], &c[..len], &d[..len], p, q, r, s);
+            sums_of(&a[..len], &b[..len], &c[..len], &d[..len], p, q, r, s, |x| x);
         }
     }
 }
@@ -188,7 +207,9 @@ vectorised! {
 vectorised! {
     /// The four pixels that 16 arrays of products, `apart` values from each other, add up to.
     fn gather_pixels(products: &[f32], apart: usize, len: usize, pixels: &mut [[f32; CHUNK]; 4]) {
-        let mut rows = [[0f32; CHUNK]; 8];
+        let mut rows = MaybeUninit::<[[f32; CHUNK]; 8]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let rows = unsafe { rows.assume_init_mut() };
         let (upper, lower) = rows.split_at_mut(4);
         for j in 0..4 {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| &products[(4 * i + j) * apart..][..len]);
@@ -203,17 +224,23 @@ vectorised! {
 
 vectorised! {
     /// The gradients of 16 products from those of four pixels.
-    fn spread_pixels(pixels: &[&[f32]; 4], to: &Rows, at: usize, apart: usize) {
+    fn spread_pixels(pixels: &[&[f32]; 4], rounded: bool, to: &Rows, at: usize, apart: usize) {
         let len = pixels[0].len();
-        let mut columns = [[0f32; CHUNK]; 8];
+        let mut columns = MaybeUninit::<[[f32; CHUNK]; 8]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let columns = unsafe { columns.assume_init_mut() };
         let [p, q, r, s] = columns.as_chunks_mut::<2>().0 else { unreachable!("four rows of two") };
         for j in 0..2 {
-            products_of(pixels[j], pixels[2 + j], &mut p[j], &mut q[j], &mut r[j], &mut s[j]);
+            let (p, q, r, s) = (&mut p[j], &mut q[j], &mut r[j], &mut s[j]);
+            match rounded {
+                true => products_of(pixels[j], pixels[2 + j], p, q, r, s, nearest),
+                false => products_of(pixels[j], pixels[2 + j], p, q, r, s, |x| x),
+            }
         }
         for (i, [a, b]) in columns.as_chunks::<2>().0.iter().enumerate() {
             // SAFETY: the arrays are apart, and the caller alone writes them.
             let [p, q, r, s] = [0, 1, 2, 3].map(|j| unsafe { to.slice(at + (4 * i + j) * apart, len) });
-            products_of(&a[..len], &b[..len], p, q, r, s);
+            products_of(&a[..len], &b[..len], p, q, r, s, |x| x);
         }
     }
 }
@@ -222,7 +249,9 @@ vectorised! {
     /// The gradients of nine taps, `to_apart` values from each other, from those of 16 products.
     fn gather_taps(products: &[&[f32]; SUMS], to: &Rows, at: usize, to_apart: usize) {
         let len = products[0].len();
-        let mut columns = [[0f32; CHUNK]; 12];
+        let mut columns = MaybeUninit::<[[f32; CHUNK]; 12]>::uninit();
+        // SAFETY: of every row as many numbers are written as are read.
+        let columns = unsafe { columns.assume_init_mut() };
         let [p, q, r] = columns.as_chunks_mut::<4>().0 else { unreachable!("three rows of four") };
         for j in 0..4 {
             let [a, b, c, d] = [0, 1, 2, 3].map(|i| products[4 * i + j]);
@@ -257,7 +286,6 @@ fn spread(x: &[f32], format: Format, space: &Space, first: usize, count: usize, 
     let &Space { height, width, images, .. } = space;
     let channels = x.len() / (height * width * images).max(1);
     let nothing = [0f32; CHUNK];
-    let mut rounded = [[0f32; CHUNK]; SUMS];
     runs(space, first, count, usize::MAX, |done, run| {
         let len = run.count * channels;
         for from in (0..len).step_by(CHUNK) {
@@ -269,8 +297,13 @@ fn spread(x: &[f32], format: Format, space: &Space, first: usize, count: usize, 
                 }
                 &x[((y * width + x_) * images + run.image) * channels + from..][..len]
             };
-            let patch = taken(std::array::from_fn(pixel), format, &mut rounded);
-            spread_patch(&patch, to, (row + done) * channels + from, held * channels);
+            spread_patch(
+                &std::array::from_fn(pixel),
+                format == Format::Rounded,
+                to,
+                (row + done) * channels + from,
+                held * channels,
+            );
         }
     });
 }
@@ -379,7 +412,6 @@ pub(crate) fn weight_gradient(
         let (to_sums, to_products) = (Rows::new(&mut sums), Rows::new(&mut products));
         each_task((0..held).step_by(TASK_PATCHES).collect(), |row| {
             let count = (held - row).min(TASK_PATCHES);
-            let mut rounded = [[0f32; CHUNK]; 4];
             spread(x, format, space, first + row, count, &to_sums, row, held);
             runs(space, first + row, count, usize::MAX, |done, run| {
                 let len = run.count * n;
@@ -393,8 +425,8 @@ pub(crate) fn weight_gradient(
                         &dy[((y * width + x) * images + run.image) * n + from..][..len]
                     };
                     let at = (row + done) * n + from;
-                    let pixels = taken(std::array::from_fn(pixel), format, &mut rounded);
-                    spread_pixels(&pixels, &to_products, at, held * n);
+                    let rounded = format == Format::Rounded;
+                    spread_pixels(&std::array::from_fn(pixel), rounded, &to_products, at, held * n);
                 }
             });
         });
@@ -423,7 +455,6 @@ pub(crate) fn weight_gradient(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operands::rounded;
     use crate::philox::normal as values;
 
     /// Nine taps in f64; `transposed` from out to in channels.
@@ -473,8 +504,13 @@ mod tests {
                     let k = if transposed { outputs } else { inputs };
                     let x = values(height * width * images * k, 100 + case as u64);
                     let y = filtered((isa, format), &x, &weight, &space, (outputs, inputs), transposed);
-                    let taken =
-                        |values: &[f32]| if format == Format::Rounded { rounded(values) } else { values.to_vec() };
+                    let taken = |values: &[f32]| {
+                        let mut values = values.to_vec();
+                        if format == Format::Rounded {
+                            round_in_place(&mut values);
+                        }
+                        values
+                    };
                     let expected = expected(&taken(&x), &taken(&weight), &space, (outputs, inputs), transposed);
                     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
                     let error = square(&mut y.iter().zip(&expected).map(|(y, e)| f64::from(*y) - e));

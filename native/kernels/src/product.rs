@@ -2,8 +2,11 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, interleave, tiles};
-use crate::operands::round_in_place;
+use crate::isa::{
+    Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
+};
+use crate::operands::{round, round_in_place};
+use crate::simd::vectorised;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -85,38 +88,39 @@ impl Panels {
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
         let (k, lane) = (taps * k_per_tap, format.lane());
         // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
-        let (taps, rows) = if k_per_tap.is_multiple_of(lane) { (taps, k_per_tap) } else { (1, k) };
+        let mixed = !k_per_tap.is_multiple_of(lane) && taps > 1;
+        let (taps, rows) = if mixed { (1, k) } else { (taps, k_per_tap) };
         let per_tap = rows.div_ceil(lane);
+        let turn = Turned { turn: tiles(isa, format).turn, at };
         Self::filled(isa, format, k, n, |panel, half, columns, to| {
             let mut turned = vec![[0f32; HALF]; taps * lane];
-            let first = (panel * PANEL + half * HALF) * at.n;
+            let data = if columns > 0 { &data[(panel * PANEL + half * HALF) * turn.at.n..] } else { &[] };
             for block in 0..per_tap {
                 let count = (rows - block * lane).min(lane);
-                turned.iter_mut().for_each(|row| row.fill(0.0));
-                for row in 0..if columns > 0 { count } else { 0 } {
-                    let k = block * lane + row;
-                    let from = &data[first..][k / k_per_tap * at.tap + k % k_per_tap * at.k..];
-                    turn(from, &at, columns, &mut turned[row..], lane, taps);
+                // What is left over from another block is no number of this one.
+                turned[taps * count..].fill([0.0; HALF]);
+                if mixed {
+                    for (row, to) in turned[..count].iter_mut().enumerate() {
+                        let k = block * lane + row;
+                        let from = k / k_per_tap * turn.at.tap + k % k_per_tap * turn.at.k;
+                        turn.rows(data, from, 1, 1, columns, std::slice::from_mut(to));
+                    }
+                } else {
+                    turn.rows(data, block * lane * turn.at.k, count, taps, columns, &mut turned);
                 }
-                for (tap, rows) in turned.chunks_exact_mut(lane).enumerate() {
+                if format == Format::Rounded {
+                    round_in_place(turned.as_flattened_mut());
+                }
+                for tap in 0..taps {
                     let to = unsafe { to.add((tap * per_tap + block) * PANEL_BLOCK) };
+                    let line = |row: usize| turned[row * taps + tap].as_ptr();
                     match format {
-                        Format::F32 | Format::Rounded => {
-                            if format == Format::Rounded {
-                                round_in_place(rows.as_flattened_mut());
-                            }
-                            for (row, values) in rows.iter().enumerate() {
-                                unsafe {
-                                    to.add(row * 2 * LINE).copy_from_nonoverlapping(values.as_ptr().cast(), LINE)
-                                };
-                            }
-                        }
-                        Format::Bf16 => {
-                            for (pair, rows) in rows.as_chunks::<2>().0.iter().enumerate() {
-                                let to = unsafe { to.add(pair * 2 * LINE) };
-                                unsafe { interleave(rows[0].as_ptr(), rows[1].as_ptr(), to) };
-                            }
-                        }
+                        Format::F32 | Format::Rounded => (0..lane).for_each(|row| unsafe {
+                            to.add(row * 2 * LINE).copy_from_nonoverlapping(line(row).cast(), LINE);
+                        }),
+                        Format::Bf16 => (0..lane / 2).for_each(|pair| unsafe {
+                            interleave(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
+                        }),
                     }
                 }
             }
@@ -152,15 +156,54 @@ impl Panels {
 /// Columns of half a panel: a line of f32.
 pub(crate) const HALF: usize = 16;
 
-/// `to[tap * apart][column] = from[tap * at.tap + column * at.n]`, for at least one column and one tap.
-#[inline(always)]
-pub(crate) fn turn(from: &[f32], at: &Strides, columns: usize, to: &mut [[f32; HALF]], apart: usize, taps: usize) {
-    assert!(columns <= HALF && (taps - 1) * apart < to.len());
-    assert!((columns - 1) * at.n + (taps - 1) * at.tap < from.len());
-    for column in 0..columns {
-        for tap in 0..taps {
-            // SAFETY: looked at above, once for all.
-            unsafe { to.get_unchecked_mut(tap * apart)[column] = *from.get_unchecked(column * at.n + tap * at.tap) };
+/// Rows of k out of a weight.
+pub(crate) struct Turned {
+    pub turn: Turn,
+    pub at: Strides,
+}
+
+impl Turned {
+    /// `to[row * taps + tap][column] = data[from + row * at.k + tap * at.tap + column * at.n]`, and 0 beyond `columns`.
+    pub fn rows(&self, data: &[f32], from: usize, count: usize, taps: usize, columns: usize, to: &mut [[f32; HALF]]) {
+        let Self { turn, at } = self;
+        let to = &mut to[..count * taps];
+        if columns == 0 || to.is_empty() {
+            return to.fill([0.0; HALF]);
+        }
+        assert!(columns <= HALF);
+        assert!(from + (count - 1) * at.k + (taps - 1) * at.tap + (columns - 1) * at.n < data.len());
+        let turn = |from: usize, to: &mut [[f32; HALF]]| {
+            let data = data[from..].as_ptr();
+            if let [to] = to {
+                if at.n == 1 {
+                    to[columns..].fill(0.0);
+                    // SAFETY: what is read lies within `data`, by the assertion.
+                    return to[..columns].copy_from_slice(unsafe { std::slice::from_raw_parts(data, columns) });
+                }
+                for (column, to) in to.iter_mut().enumerate() {
+                    // SAFETY: as above.
+                    *to = if column < columns { unsafe { *data.add(column * at.n) } } else { 0.0 };
+                }
+                return;
+            }
+            let column = |column: usize| match column < columns {
+                true => data.wrapping_add(column * at.n),
+                false => std::ptr::null(),
+            };
+            // SAFETY: as above.
+            unsafe { turn(&std::array::from_fn(column), to.len(), to.as_mut_ptr().cast(), HALF) };
+        };
+        // Taps, and rows, are read together where they lie side by side.
+        let near = at.tap == 1 || taps == 1;
+        if near && at.k == taps {
+            return turn(from, to);
+        }
+        for (row, to) in to.chunks_exact_mut(taps).enumerate() {
+            let from = from + row * at.k;
+            match near {
+                true => turn(from, to),
+                false => to.chunks_exact_mut(1).enumerate().for_each(|(tap, to)| turn(from + tap * at.tap, to)),
+            }
         }
     }
 }
@@ -195,6 +238,22 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
         }
         Tile::Gathered(tile) => split(&mut out, &|first, out| {
             let count = out.len() / n;
+            // Rows that lie together are rounded together, once for all taps.
+            if panels.format == Format::Rounded
+                && let Some(around) = taps.around(first, count)
+            {
+                let (values, bytes) = (around.len() * channels, channels * STEP);
+                let nothing = vec![0u8; bytes];
+                with_scratch(values * STEP, |rounded| {
+                    // SAFETY: the scratch is this task's, and as large as asked for.
+                    let to = unsafe { std::slice::from_raw_parts_mut(rounded.at(0).cast::<f32>(), values) };
+                    round(&x[around.start * channels..around.end * channels], to);
+                    let base = Base { rows: to.as_ptr().cast(), first: around.start };
+                    let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+                    multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, panels, bias, out);
+                });
+                return;
+            }
             with_scratch(count * panels.blocks * LINE, |packed| {
                 let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
                 pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
@@ -226,7 +285,7 @@ const STEP: usize = 4;
 /// Runs `work` on the rows of `x`: as they are, or rounded to bf16 once for all taps.
 fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
     match format {
-        Format::F32 | Format::Rounded => work(Base(x.as_ptr().cast())),
+        Format::F32 | Format::Rounded => work(Base { rows: x.as_ptr().cast(), first: 0 }),
         Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
             let row_bytes = channels * 2;
             let convert = |(i, rows): (usize, &[f32])| unsafe {
@@ -237,14 +296,17 @@ fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: im
             } else {
                 x.par_chunks(64 * channels).enumerate().for_each(convert);
             }
-            work(Base(rounded.at(0)));
+            work(Base { rows: rounded.at(0), first: 0 });
         }),
     }
 }
 
-/// The first row, for tasks that only read.
+/// Rows for tasks that only read, and the number of the first of them.
 #[derive(Clone, Copy)]
-struct Base(*const u8);
+struct Base {
+    rows: *const u8,
+    first: usize,
+}
 
 unsafe impl Send for Base {}
 unsafe impl Sync for Base {}
@@ -260,7 +322,7 @@ fn pointers(
     nothing: &[u8],
 ) -> Vec<*const u8> {
     let tap_count = taps.count();
-    let mut all = vec![base.0; count.div_ceil(tile_rows) * tile_rows * tap_count];
+    let mut all = vec![base.rows; count.div_ceil(tile_rows) * tile_rows * tap_count];
     let mut sources = vec![0i32; count];
     for tap in 0..tap_count {
         taps.fill(first, tap, &mut sources);
@@ -268,7 +330,7 @@ fn pointers(
             let to = &mut all[(tile * tap_count + tap) * tile_rows..][..sources.len()];
             for (to, &source) in to.iter_mut().zip(sources) {
                 *to = match usize::try_from(source) {
-                    Ok(source) => unsafe { base.0.add(source * row_bytes) },
+                    Ok(source) => unsafe { base.rows.add((source - base.first) * row_bytes) },
                     Err(_) => nothing.as_ptr(),
                 };
             }
@@ -405,15 +467,23 @@ fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
 /// Rows that are added up before their sum is added to the total: long sums of f32 round less in parts.
 pub(crate) const SUMMED_ROWS: usize = 32;
 
-/// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
-pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
-    let part = 4096 * n.max(1);
-    let sums = sum_parts(dy.len().div_ceil(part), n, |i, sums| {
-        for row in dy[i * part..].chunks_exact(n).take(part / n) {
+vectorised! {
+    /// Adds rows of as many numbers to their sums.
+    fn add_rows(rows: &[f32], sums: &mut [f64]) {
+        for row in rows.chunks_exact(sums.len()) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += f64::from(*value);
             }
         }
+    }
+}
+
+/// The sum of the rows of `dy`: the gradient of a bias. In f64, which costs little beside reading the rows.
+pub(crate) fn column_sums(dy: &[f32], n: usize) -> Vec<f32> {
+    let part = 4096 * n.max(1);
+    let sums = sum_parts(dy.len().div_ceil(part), n, |i, sums| {
+        let rows = &dy[i * part..];
+        add_rows(&rows[..rows.len().min(part)], sums);
     });
     sums.into_iter().map(|sum| sum as f32).collect()
 }
@@ -506,6 +576,29 @@ mod tests {
                     }
                     for (i, (y, e)) in dw.iter().zip(&expected_dw).enumerate() {
                         assert!((f64::from(*y) - e).abs() < 5e-4, "{isa:?} {format:?} dw {case} at {i}: {y} {e}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_a_weight_are_turned_on_every_path() {
+        let sizes = [(9, 1, 9), (9, 1, 9 * 5), (1, 7, 1), (3, 21, 3), (49, 1, 49), (1, 1, 40), (2, 40, 2), (4, 3, 12)];
+        for isa in paths() {
+            for (taps, n, k) in sizes {
+                for (count, columns) in [(1, 16), (16, 16), (5, 16), (32, 3), (17, 1), (4, 0)] {
+                    for tap in [1, 1000] {
+                        let turned = || Turned { turn: tiles(isa, Format::F32).turn, at: Strides { tap, k, n } };
+                        let last = (count - 1) * k + (taps - 1) * tap + columns.max(1) * n - n;
+                        let data = values(last + 3, 4);
+                        let mut found = vec![[7f32; HALF]; count * taps];
+                        turned().rows(&data, 2, count, taps, columns, &mut found);
+                        for (at, found) in found.iter().enumerate() {
+                            let from = 2 + at / taps * k + at % taps * tap;
+                            let of = |column| if column < columns { data[from + column * n] } else { 0.0 };
+                            assert_eq!(*found, std::array::from_fn(of), "{isa:?} {taps} {n} {k} {count} {columns}");
+                        }
                     }
                 }
             }

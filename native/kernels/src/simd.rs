@@ -27,6 +27,18 @@ macro_rules! vectorised {
 }
 pub(crate) use vectorised;
 
+/// Asks for values that are soon read; on other processors their own foresight has to do.
+#[inline(always)]
+pub(crate) fn ask_for(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        // SAFETY: a hint, which reads nothing.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// e^x to a relative error of 2e-7; written so that it becomes vector code (Cephes' polynomial).
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {

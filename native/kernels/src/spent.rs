@@ -4,8 +4,9 @@
 //! not. Most do not: a sum, a concatenation or a rearrangement needs no values for its gradient, and what an operation
 //! gave is read by the backwards of its users alone, which come first.
 
+use crate::graph::apply1;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, TensorId};
+use candle_core::{CpuStorage, CustomOp1, InplaceOp1, Layout, Result, Shape, Tensor, TensorId, bail};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -73,6 +74,34 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     Ok(store)
 }
 
+/// [`backward`] from a tensor on the CPU whose gradient is known: as that of `sum(y * gradient)`, which is not computed.
+///
+/// # Errors
+/// The shapes differ, or an operation in the graph has no backward.
+pub fn backward_from(y: &Tensor, gradient: &Tensor) -> Result<GradStore> {
+    if y.shape() != gradient.shape() {
+        bail!("backward: a gradient {:?} does not fit {:?}", gradient.shape(), y.shape());
+    }
+    backward(&apply1(y, From(gradient.detach()))?)
+}
+
+/// A number whose gradient is given.
+struct From(Tensor);
+
+impl CustomOp1 for From {
+    fn name(&self) -> &'static str {
+        "from"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
+}
+
 /// Called by a backward with what its operation gave, which it does not read.
 pub(crate) fn used_up(result: &Tensor) -> Result<()> {
     match GRADIENTS.with_borrow(Option::is_some) {
@@ -101,4 +130,29 @@ pub(crate) fn kept_gradient(weight: &Tensor, gradient: Tensor) -> Result<Option<
             Ok(None)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Weight, linear, philox::normal};
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn a_backward_begins_with_a_given_gradient() -> Result<()> {
+        let of = |shape: (usize, usize), seed| Tensor::from_vec(normal(shape.0 * shape.1, seed), shape, &Device::Cpu);
+        let (x, w) = (Var::from_tensor(&of((7, 5), 1)?)?, Var::from_tensor(&of((4, 5), 2)?)?);
+        let (weight, gradient) = (Weight::fixed(w.as_tensor().clone()), of((7, 4), 3)?);
+        let y = || linear(&x, &weight, None);
+        let expected = backward(&(y()? * &gradient)?.sum_all()?)?;
+        let found = backward_from(&y()?, &gradient)?;
+        for of in [&x, &w] {
+            let values = |store: &GradStore| store.get(of).expect("a gradient").flatten_all()?.to_vec1::<f32>();
+            assert_eq!(values(&found)?, values(&expected)?);
+        }
+        assert!(backward_from(&y()?, &of((4, 7), 3)?).is_err());
+        // The given one is the caller's still.
+        gradient.sum_all()?;
+        Ok(())
+    }
 }

@@ -3,6 +3,8 @@
 //! Activations are rows of channels in the order (height, width, batch x frames). A tap is one position of a kernel;
 //! border positions have no source and count as zero.
 
+use std::ops::Range;
+
 /// How output rows are made of input rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taps {
@@ -65,6 +67,17 @@ impl Taps {
             Taps::SpaceTransposed(space) => Taps::Space(space),
             Taps::Time { rows, frames, kernel } => Taps::TimeTransposed { rows, frames, kernel },
             Taps::TimeTransposed { rows, frames, kernel } => Taps::Time { rows, frames, kernel },
+        }
+    }
+
+    /// The input rows around output rows `first..first + count`, if they are few more: all of which those are made.
+    pub fn around(&self, first: usize, count: usize) -> Option<Range<usize>> {
+        match *self {
+            Taps::Dense { .. } => Some(first..first + count),
+            Taps::Time { rows, kernel, .. } | Taps::TimeTransposed { rows, kernel, .. } => {
+                Some(first.saturating_sub(kernel / 2)..rows.min(first + count + kernel / 2))
+            }
+            Taps::Space(_) | Taps::SpaceTransposed(_) => None,
         }
     }
 
@@ -170,6 +183,23 @@ mod tests {
                 }
                 let connected = |rows: &[i32]| rows.iter().filter(|&&row| row >= 0).count();
                 assert_eq!(connected(&forward), connected(&backward));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_made_of_those_around_them() {
+        for taps in [Taps::Dense { rows: 30 }, Taps::Time { rows: 30, frames: 10, kernel: 5 }] {
+            for taps in [taps, taps.transposed()] {
+                for (first, count) in [(0, 1), (7, 9), (28, 2), (0, 30)] {
+                    let around = taps.around(first, count).unwrap();
+                    assert!(around.end <= 30);
+                    for tap in 0..taps.count() {
+                        let mut sources = vec![0; count];
+                        taps.fill(first, tap, &mut sources);
+                        assert!(sources.iter().all(|&row| row < 0 || around.contains(&(row as usize))), "{taps:?}");
+                    }
+                }
             }
         }
     }

@@ -8,7 +8,14 @@ use candle_core::{Result, Tensor};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// From so many rows on a product takes so much longer than packing its kernel that the packed form is not kept. Packing
+/// takes as long as about 60 rows in f32, or 140 with minimal filtering, whose form is nearly twice the kernel.
+const MANY_ROWS: usize = 4096;
+
 /// A kernel of shape (out, in, taps...) and its packed forms, which are made on first use and again after a change.
+///
+/// A form is kept from its second use on, and for few rows alone: what is used once or for long products is packed into
+/// memory that is there already, where keeping it takes as much again as the kernel, or twice as much.
 #[derive(Clone)]
 pub struct Weight {
     tensor: Tensor,
@@ -27,11 +34,18 @@ struct PackedOnGpu {
 }
 
 struct Packed {
+    form: Form,
+    version: u64,
+    /// None before the second use.
+    panels: Option<Arc<Panels>>,
+}
+
+/// By which tiles a kernel is multiplied, from out to in channels or the other way, for minimal filtering or not.
+#[derive(Clone, Copy, PartialEq)]
+struct Form {
     path: Path,
     transposed: bool,
     filtering: bool,
-    version: u64,
-    panels: Arc<Panels>,
 }
 
 impl Weight {
@@ -62,19 +76,25 @@ impl Weight {
         (dims[0], dims[1], dims[2..].iter().product())
     }
 
-    /// The kernel packed for a product: from in to out channels, or `transposed` from out to in; for minimal `filtering`
-    /// or not.
-    pub(crate) fn panels(&self, precision: Precision, transposed: bool, filtering: bool) -> Result<Arc<Panels>> {
+    /// The kernel packed for a product with `rows`: from in to out channels, or `transposed` from out to in; for minimal
+    /// `filtering` or not.
+    pub(crate) fn panels(
+        &self,
+        precision: Precision,
+        transposed: bool,
+        filtering: bool,
+        rows: usize,
+    ) -> Result<Arc<Panels>> {
         let path = path(precision);
+        let form = Form { path, transposed, filtering };
         let version = self.version.load(Ordering::Acquire);
         let mut packed = self.packed.lock().expect("packing does not panic");
-        let found = packed.iter().position(|p| (p.path, p.transposed, p.filtering) == (path, transposed, filtering));
-        if let Some(found) = found {
+        let found = packed.iter().position(|packed| packed.form == form);
+        if let Some(Packed { panels: Some(panels), version: of, .. }) = found.map(|found| &packed[found])
             // Versions count the changes of variables.
-            if packed[found].version == version || !self.tensor.is_variable() {
-                return Ok(packed[found].panels.clone());
-            }
-            packed.swap_remove(found);
+            && (*of == version || !self.tensor.is_variable())
+        {
+            return Ok(panels.clone());
         }
         let (outputs, inputs, taps) = self.sizes();
         let panels = storage::with_values(&self.tensor, |data| {
@@ -95,14 +115,15 @@ impl Weight {
             })
         })?;
         let panels = Arc::new(panels);
-        // Training packs every form anew in every step and uses it once, but for workers, which share it.
-        if self.tensor.is_variable() {
-            if rayon::current_num_threads() > 1 {
-                return Ok(panels);
-            }
+        let kept = if self.tensor.is_variable() {
+            // Training packs every form anew in every step and uses it once, but for workers, which share it.
             packed.clear();
-        }
-        packed.push(Packed { path, transposed, filtering, version, panels: panels.clone() });
+            rayon::current_num_threads() == 1
+        } else {
+            found.is_some() && rows < MANY_ROWS
+        };
+        packed.retain(|packed| packed.form != form);
+        packed.push(Packed { form, version, panels: kept.then(|| panels.clone()) });
         Ok(panels)
     }
 
@@ -127,5 +148,44 @@ impl Weight {
         let at = values.at();
         packed.push(PackedOnGpu { precision, packing, version, values });
         Ok(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{DType, Device, Var};
+
+    #[test]
+    fn forms_of_a_fixed_kernel_are_kept_from_their_second_use_on_for_few_rows() -> Result<()> {
+        let weight = Weight::fixed(Tensor::zeros((20, 30), DType::F32, &Device::Cpu)?);
+        let form = |transposed, rows| weight.panels(Precision::F32, transposed, false, rows);
+        let first = form(false, 1)?;
+        assert!(!Arc::ptr_eq(&first, &form(false, MANY_ROWS)?));
+        let kept = form(false, 1)?;
+        assert!(!Arc::ptr_eq(&first, &kept));
+        form(true, 1)?;
+        for rows in [1, MANY_ROWS] {
+            assert!(Arc::ptr_eq(&kept, &form(false, rows)?));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_change_of_a_variable_is_seen() -> Result<()> {
+        let (variable, version) = (Var::zeros((20, 30), DType::F32, &Device::Cpu)?, Arc::new(AtomicU64::new(0)));
+        let weight = Weight::new(variable.as_tensor().clone(), version.clone());
+        let first = |value: f32| -> Result<()> {
+            let panels = weight.panels(Precision::F32, false, false, 1)?;
+            assert_eq!(unsafe { *panels.at(0).cast::<f32>() }, value);
+            Ok(())
+        };
+        for value in [0.0, 1.0, 2.0] {
+            variable.set(&Tensor::full(value, (20, 30), &Device::Cpu)?)?;
+            version.fetch_add(1, Ordering::AcqRel);
+            first(value)?;
+            first(value)?;
+        }
+        Ok(())
     }
 }

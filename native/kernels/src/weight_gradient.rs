@@ -1,34 +1,33 @@
 //! The gradient of a product's weights: the rows that went in, gathered through [`Taps`], times the rows' gradients.
 //!
-//! Sums run over the rows in one order, so that threads do not change a bit.
+//! Rows are added up in parts whose number depends on the shapes alone, so that threads do not change a bit.
 
-use crate::isa::{Format, Isa, LINE, PANEL, PANEL_BLOCK, WIDE, interleave, tiles};
-use crate::operands::{round_in_place, rounded};
-use crate::product::{Lines, SUMMED_ROWS, with_scratch};
-use crate::storage::{each_task, uninitialised};
+mod pairs;
+
+use crate::isa::{Format, Isa, PANEL, SUMMING_ROWS, Tiles, tiles};
+use crate::operands::{round, round_in_place};
+use crate::product::with_scratch;
+use crate::simd::ask_for;
+use crate::storage::{Rows, each_chunk, each_task, uninitialised};
 use crate::taps::Taps;
-use rayon::prelude::*;
-use std::borrow::Cow;
+use std::ops::Range;
 
-/// The most rows of k between two visits of a tile.
-const ROWS: usize = 512;
-/// Columns of so many rows stay in the second-level cache while all channels pass.
-const VISIT_BYTES: usize = 256 * 1024;
-
-/// Rows of k between two visits.
-fn visited(format: Format, n: usize) -> usize {
-    match format {
-        // Sums begin anew within a visit, so that they do not depend on its length.
-        Format::F32 | Format::Rounded => {
-            (VISIT_BYTES / (n * size_of::<f32>()) / SUMMED_ROWS).clamp(1, ROWS / SUMMED_ROWS) * SUMMED_ROWS
-        }
-        Format::Bf16 => ROWS,
-    }
-}
+/// Rows that are added up before their sum is added to the total: long sums of f32 round less in parts.
+const SUMMED: usize = 64;
+/// Rows of at most so many values are read where they lie. Further apart they compete for the same lines of the first cache.
+const NEAR: usize = 128;
+/// The fewest and the most channels of a task, which copies columns for all of them.
+const FEWEST_CHANNELS: usize = 128;
+const MOST_CHANNELS: usize = 288;
 /// Tasks a thread, about.
 const TASKS: usize = 8;
-/// Rows of k that a task packs.
-const PACKED_ROWS: usize = 2048;
+/// The fewest rows of a part, and the most parts.
+const PART_ROWS: usize = 1024;
+const MOST_PARTS: usize = 16;
+/// The most bytes that all parts of a gradient take.
+const PARTS_BYTES: usize = 1 << 20;
+/// Numbers that a task adds up over the parts.
+const CHUNK: usize = 16 * 1024;
 
 /// `[tap][channel][n]`: sum over rows of x[source(row, tap)][channel] * dy[row][n].
 pub(crate) fn weight_gradient(
@@ -40,215 +39,286 @@ pub(crate) fn weight_gradient(
     channels: usize,
     n: usize,
 ) -> Vec<f32> {
-    let (rows, tap_count) = (taps.rows(), taps.count());
-    let tiles = tiles(isa, format);
-    let lane = format.lane();
-    let blocks = rows.div_ceil(lane);
-    let panels = n.div_ceil(PANEL);
-    let columns = pack_columns(dy, rows, n, format);
-    let chunk_blocks = visited(format, n.max(1)) / lane;
-    let source = Source::new(x, channels, taps, format);
-    let mut out = uninitialised(tap_count * channels * n);
-    // Channels a task, in groups of sixteen: a 1x1 kernel has one tap for all threads, and nine are no even number.
+    if format == Format::Bf16 {
+        return pairs::weight_gradient(isa, x, dy, taps, channels, n);
+    }
+    let (rows, tap_count, size) = (taps.rows(), taps.count(), taps.count() * channels * n);
+    let parts = (rows / PART_ROWS).min(PARTS_BYTES / (size * size_of::<f32>()).max(1)).clamp(1, MOST_PARTS);
+    let part_rows = rows.div_ceil(parts).next_multiple_of(SUMMED).max(1);
+    let parts = rows.div_ceil(part_rows).max(1);
     let threads = rayon::current_num_threads();
-    let wanted = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(tap_count) };
-    let groups_a_task = channels.div_ceil(WIDE).div_ceil(wanted);
-    let work = |tap: usize, first_group: usize, out: &mut [f32]| {
-        let groups = (out.len() / n).div_ceil(WIDE);
-        let mut sums = vec![0f32; groups * panels * WIDE * PANEL];
-        let mut sources = [0i32; ROWS];
-        let mut lines = [std::ptr::null(); ROWS];
-        with_scratch(chunk_blocks * 16 * LINE, |packed| {
-            for first in (0..blocks).step_by(chunk_blocks) {
-                let count = (blocks - first).min(chunk_blocks);
-                let present = (rows - first * lane).min(count * lane);
-                taps.fill(first * lane, tap, &mut sources[..present]);
-                sources[present..count * lane].fill(-1);
-                for group in 0..groups {
-                    source.lines(first_group + group, &sources[..count * lane], packed, &mut lines[..count * 16]);
-                    for panel in 0..panels {
-                        let sums = &mut sums[(group * panels + panel) * WIDE * PANEL..][..WIDE * PANEL];
-                        let b = |block: usize| columns.at((panel * blocks + first + block) * PANEL_BLOCK);
-                        // Operands in bf16 round more than the sum, however long.
-                        let part = if format == Format::Bf16 { count } else { SUMMED_ROWS / lane };
-                        for block in (0..count).step_by(part) {
-                            let (count, lines) = ((count - block).min(part), &lines[block * 16..]);
-                            unsafe { (tiles.wide)(count, lines.as_ptr(), b(block), sums.as_mut_ptr()) };
+    let wanted = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(parts * tap_count) };
+    let shares = wanted.clamp(channels.div_ceil(MOST_CHANNELS).max(1), channels.div_ceil(FEWEST_CHANNELS).max(1));
+    let share = channels.div_ceil(shares).next_multiple_of(4).max(4);
+    let mut sums = uninitialised(parts * size);
+    let to = Rows::new(&mut sums);
+    let shares = (0..channels).step_by(share);
+    let tasks = (0..parts * tap_count).flat_map(|at| shares.clone().map(move |channel| (at, channel)));
+    let summing = Summing { tiles: tiles(isa, Format::F32), format, x, dy, taps, channels, n };
+    each_task(tasks.collect(), |(at, first)| {
+        let (part, tap) = (at / tap_count, at % tap_count);
+        let some = first..channels.min(first + share);
+        // SAFETY: these channels of this tap in this part are this task's.
+        let to = unsafe { to.slice((at * channels + first) * n, some.len() * n) };
+        summing.sum(tap, part * part_rows..rows.min((part + 1) * part_rows), some, to);
+    });
+    if parts == 1 {
+        return sums;
+    }
+    let mut out = uninitialised(size);
+    each_chunk(&mut out, CHUNK, |i, out| {
+        out.copy_from_slice(&sums[i * CHUNK..][..out.len()]);
+        for part in 1..parts {
+            out.iter_mut().zip(&sums[part * size + i * CHUNK..]).for_each(|(sum, more)| *sum += more);
+        }
+    });
+    out
+}
+
+/// A gradient whose operands are multiplied in f32.
+struct Summing<'a> {
+    tiles: Tiles,
+    format: Format,
+    x: &'a [f32],
+    dy: &'a [f32],
+    taps: &'a Taps,
+    channels: usize,
+    n: usize,
+}
+
+impl Summing<'_> {
+    /// Writes `[channel][n]` of one tap for some channels: the sum over some rows.
+    fn sum(&self, tap: usize, rows: Range<usize>, channels: Range<usize>, out: &mut [f32]) {
+        let &Self { tiles: Tiles { summing, .. }, n, .. } = self;
+        let count = channels.len();
+        let width = count.next_multiple_of(16) + 16;
+        let values = SUMMED * (width + NEAR);
+        let nothing = vec![0f32; self.channels];
+        let mut edge = [0f32; SUMMING_ROWS[0] * PANEL];
+        out.fill(0.0);
+        with_scratch(values * size_of::<f32>(), |scratch| {
+            // SAFETY: the scratch is this task's, and as large as asked for.
+            let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.at(0).cast::<f32>(), values) };
+            let (copied, columns) = scratch.split_at_mut(SUMMED * width);
+            for first in rows.clone().step_by(SUMMED) {
+                let steps = (rows.end - first).min(SUMMED);
+                let lines = self.lines(tap, first, steps, &channels, &nothing, copied, width);
+                // Rows that are copied are read one after the other, which the processor foresees.
+                let next = if self.near() { first + steps..rows.end.min(first + steps + SUMMED) } else { 0..0 };
+                let (mut tile, all) = (0, n.div_ceil(PANEL) * count.div_ceil(SUMMING_ROWS[0]));
+                for at in (0..n).step_by(PANEL) {
+                    let present = (n - at).min(PANEL);
+                    let (b, apart) = self.columns(first, steps, at, columns);
+                    let mut row = 0;
+                    while row < count {
+                        let left = count - row;
+                        let rows = tile_rows(left);
+                        // What the next rows read is asked for while these are multiplied.
+                        let share = next.len() * tile / all..next.len() * (tile + 1) / all;
+                        self.ask_for(next.start + share.start..next.end.min(next.start + share.end));
+                        tile += 1;
+                        let to = &mut out[row * n + at..];
+                        if rows <= left && present == PANEL {
+                            let to = &mut to[..(rows - 1) * n + PANEL];
+                            // SAFETY: as many rows and steps lie there.
+                            unsafe { summing(row, rows, steps, lines.as_ptr(), b, apart, to.as_mut_ptr(), n) };
+                        } else {
+                            edge.fill(0.0);
+                            // SAFETY: as above.
+                            unsafe { summing(row, rows, steps, lines.as_ptr(), b, apart, edge.as_mut_ptr(), PANEL) };
+                            for (to, edge) in to.chunks_mut(n).zip(edge.chunks(PANEL)).take(rows.min(left)) {
+                                to.iter_mut().zip(&edge[..present]).for_each(|(to, edge)| *to += edge);
+                            }
                         }
+                        row += rows;
                     }
                 }
             }
         });
-        for (channel, out) in out.chunks_mut(n).enumerate() {
-            for (panel, out) in out.chunks_mut(PANEL).enumerate() {
-                let at = ((channel / WIDE * panels + panel) * WIDE + channel % WIDE) * PANEL;
-                out.copy_from_slice(&sums[at..at + out.len()]);
-            }
-        }
-    };
-    let tasks: Vec<_> = out
-        .chunks_mut((channels * n).max(1))
-        .enumerate()
-        .flat_map(|(tap, out)| {
-            let parts = out.chunks_mut((groups_a_task * WIDE * n).max(1)).enumerate();
-            parts.map(move |(part, out)| (tap, part * groups_a_task, out))
-        })
-        .collect();
-    each_task(tasks, |(tap, group, out)| work(tap, group, out));
-    out
-}
+    }
 
-/// Where the lines of sixteen channels of a row, or of a pair of rows in bf16, come from.
-enum Source<'a> {
-    /// Rows in f32, read where they lie, with what follows them: sums of channels that are none are left where they are.
-    /// `end` holds the last numbers again, and a line of nothing.
-    InPlace { x: Cow<'a, [f32]>, channels: usize, end: Vec<f32> },
-    /// Pairs of rows in bf16, made once for all taps: [group][pair].
-    Paired { pairs: usize, lines: Lines },
-    /// Pairs of rows in bf16, made for each tap.
-    Copied { x: &'a [f32], channels: usize },
-}
+    /// Whether rows of both sides are near each other, and whole.
+    fn near(&self) -> bool {
+        let near = |width: usize, of: usize| width <= NEAR && width.is_multiple_of(of);
+        near(self.channels, 4) && near(self.n, PANEL)
+    }
 
-impl<'a> Source<'a> {
-    fn new(x: &'a [f32], channels: usize, taps: &Taps, format: Format) -> Self {
-        let whole = channels.is_multiple_of(WIDE);
-        match (format, taps) {
-            (Format::F32 | Format::Rounded, _) => {
-                let x = if format == Format::Rounded { Cow::Owned(rounded(x)) } else { Cow::Borrowed(x) };
-                let last = &x[x.len().saturating_sub(WIDE)..];
-                let end = last.iter().copied().chain([0.0; WIDE]).collect();
-                Self::InPlace { x, channels, end }
+    fn ask_for(&self, rows: Range<usize>) {
+        for row in rows {
+            ask_for(&self.dy[row * self.n..][..self.n]);
+            // With taps it is about there.
+            if let Some(row) = self.x.get(row * self.channels..(row + 1) * self.channels) {
+                ask_for(row);
             }
-            // With an even number of images, both rows of a pair move to the same pair of another pixel.
-            (Format::Bf16, Taps::Space(space)) if whole && space.images.is_multiple_of(2) => {
-                let (groups, pairs) = (channels / WIDE, x.len() / channels / 2);
-                let lines = Lines::new(groups * pairs * LINE);
-                let pair_up = |(pair, rows): (usize, &[f32])| {
-                    let (even, odd) = rows.split_at(channels);
-                    for (group, (even, odd)) in even.chunks_exact(WIDE).zip(odd.chunks_exact(WIDE)).enumerate() {
-                        let to = lines.at((group * pairs + pair) * LINE);
-                        unsafe { interleave(even.as_ptr(), odd.as_ptr(), to) };
-                    }
-                };
-                if rayon::current_num_threads() == 1 {
-                    x.chunks_exact(2 * channels).enumerate().for_each(pair_up);
-                } else {
-                    x.par_chunks_exact(2 * channels).with_min_len(64).enumerate().for_each(pair_up);
-                }
-                Self::Paired { pairs, lines }
-            }
-            _ => Self::Copied { x, channels },
         }
     }
 
-    /// Points `to` at the lines of a group of sixteen channels of `sources`; `packed` takes what has to be copied.
-    fn lines(&self, group: usize, sources: &[i32], packed: &Lines, to: &mut [*const u8]) {
-        static NOTHING: [f32; WIDE] = [0.0; WIDE];
-        match *self {
-            Self::InPlace { ref x, channels, ref end } => {
-                let line = |at: usize| match x.get(at..at + WIDE) {
-                    Some(line) => line,
-                    None => &end[at + end.len() - WIDE - x.len()..][..WIDE],
-                };
-                for (to, &source) in to.iter_mut().zip(sources) {
-                    *to = match usize::try_from(source) {
-                        Ok(source) => line(source * channels + group * WIDE).as_ptr().cast(),
-                        Err(_) => NOTHING.as_ptr().cast(),
+    /// Where some channels of `steps` gathered rows from `first` on lie: in their place, or copied to rows of `width`. A
+    /// multiple of four can be read there.
+    fn lines(
+        &self,
+        tap: usize,
+        first: usize,
+        steps: usize,
+        channels: &Range<usize>,
+        nothing: &[f32],
+        copied: &mut [f32],
+        width: usize,
+    ) -> [*const f32; SUMMED] {
+        let mut sources = [-1i32; SUMMED];
+        self.taps.fill(first, tap, &mut sources[..steps]);
+        let row = |source: i32| match usize::try_from(source) {
+            Ok(source) => &self.x[source * self.channels..][channels.clone()],
+            Err(_) => &nothing[channels.clone()],
+        };
+        if self.near() && self.format == Format::F32 {
+            return sources.map(|source| row(source).as_ptr());
+        }
+        for (copied, &source) in copied.chunks_exact_mut(width).zip(&sources[..steps]) {
+            let (to, rest) = copied.split_at_mut(channels.len());
+            match self.format {
+                Format::Rounded => round(row(source), to),
+                _ => to.copy_from_slice(row(source)),
+            }
+            // What is multiplied with it is dropped, but it is read.
+            rest.fill(0.0);
+        }
+        std::array::from_fn(|step| copied[step * width..].as_ptr())
+    }
+
+    /// Where a panel's columns from `at` on of `steps` rows of `dy` from `first` on lie, and how far apart: in their place,
+    /// or copied.
+    fn columns(&self, first: usize, steps: usize, at: usize, copied: &mut [f32]) -> (*const f32, usize) {
+        let (n, present) = (self.n, (self.n - at).min(PANEL));
+        let from = &self.dy[first * n + at..][..(steps - 1) * n + present];
+        if self.near() {
+            if self.format == Format::F32 {
+                return (from.as_ptr(), n);
+            }
+            // All panels together.
+            if at == 0 {
+                round(&self.dy[first * n..][..steps * n], &mut copied[..steps * n]);
+            }
+            return (copied[at..].as_ptr(), n);
+        }
+        for (to, from) in copied.as_chunks_mut::<PANEL>().0.iter_mut().zip(from.chunks(n)) {
+            match <&[f32; PANEL]>::try_from(&from[..present]) {
+                Ok(from) => *to = *from,
+                Err(_) => {
+                    to[..present].copy_from_slice(&from[..present]);
+                    to[present..].fill(0.0);
+                }
+            }
+        }
+        if self.format == Format::Rounded {
+            round_in_place(&mut copied[..steps * PANEL]);
+        }
+        (copied.as_ptr(), PANEL)
+    }
+}
+
+/// Rows of the next tile where so many are left.
+fn tile_rows(left: usize) -> usize {
+    match left {
+        // Twice eight, and not twelve and four.
+        13..=16 => 8,
+        0..=4 => 4,
+        5..=8 => 8,
+        _ => 12,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{from_bf16, to_bf16};
+    use crate::philox::normal as values;
+
+    fn expected(x: &[f32], dy: &[f32], taps: &Taps, channels: usize, n: usize, taken: impl Fn(f32) -> f64) -> Vec<f64> {
+        let mut sums = vec![0f64; taps.count() * channels * n];
+        for (tap, sums) in sums.chunks_mut(channels * n).enumerate() {
+            let mut sources = vec![0; taps.rows()];
+            taps.fill(0, tap, &mut sources);
+            for (dy, source) in dy.chunks(n).zip(sources) {
+                let Ok(source) = usize::try_from(source) else { continue };
+                for (x, sums) in x[source * channels..][..channels].iter().zip(sums.chunks_mut(n)) {
+                    sums.iter_mut().zip(dy).for_each(|(sum, dy)| *sum += taken(*x) * taken(*dy));
+                }
+            }
+        }
+        sums
+    }
+
+    /// In place and copied, with tails of rows, channels and columns, in one part and in several.
+    fn shapes() -> Vec<(Taps, usize, usize)> {
+        let space =
+            Taps::Space(crate::taps::Space { height: 9, width: 10, images: 3, kernel: (3, 3), stride: 2, padding: 1 });
+        vec![
+            (Taps::Dense { rows: 1 }, 4, 32),
+            (Taps::Dense { rows: 4133 }, 20, 64),
+            (Taps::Dense { rows: 3001 }, 52, 33),
+            (Taps::Dense { rows: 130 }, 300, 160),
+            (Taps::Dense { rows: 65 }, 129, 7),
+            (Taps::Time { rows: 7 * 450, frames: 7, kernel: 3 }, 8, 32),
+            (Taps::Time { rows: 7 * 450, frames: 7, kernel: 3 }, 3, 5),
+            (space, 36, 96),
+            (space, 13, 40),
+        ]
+    }
+
+    #[test]
+    fn gradients_are_those_of_plain_loops_on_every_path() {
+        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+            for format in [Format::F32, Format::Rounded, Format::Bf16] {
+                if format == Format::Bf16 && !isa.fast_bf16() {
+                    continue;
+                }
+                for (case, (taps, channels, n)) in shapes().into_iter().enumerate() {
+                    let (inputs, seed) = (taps.transposed().rows(), 10 * case as u64);
+                    let (x, dy) = (values(inputs * channels, seed), values(taps.rows() * n, seed + 1));
+                    let found = weight_gradient(isa, format, &x, &dy, &taps, channels, n);
+                    let taken = |value: f32| match format {
+                        Format::F32 => f64::from(value),
+                        _ => f64::from(from_bf16(to_bf16(value))),
                     };
-                }
-            }
-            Self::Paired { pairs, ref lines } => {
-                for (to, pair) in to.iter_mut().zip(sources.chunks_exact(2)) {
-                    *to = match usize::try_from(pair[0]) {
-                        Ok(source) => lines.at((group * pairs + source / 2) * LINE),
-                        Err(_) => NOTHING.as_ptr().cast(),
-                    };
-                }
-            }
-            Self::Copied { x, channels } => {
-                pack_group(x, channels, group, sources, packed);
-                for (k, to) in to.iter_mut().enumerate() {
-                    *to = packed.at(k * LINE);
+                    let expected = expected(&x, &dy, &taps, channels, n, taken);
+                    let square = |of: &mut dyn Iterator<Item = f64>| of.map(|value| value * value).sum::<f64>();
+                    let error = square(&mut found.iter().zip(&expected).map(|(found, e)| f64::from(*found) - e));
+                    let relative = (error / square(&mut expected.iter().copied())).sqrt();
+                    let most = if format == Format::Bf16 { 2e-6 } else { 5e-7 };
+                    assert!(relative < most, "{isa:?} {format:?} case {case}: {relative:e}");
                 }
             }
         }
     }
-}
 
-/// Rows of `dy` as panels whose k runs over rows.
-fn pack_columns(dy: &[f32], rows: usize, n: usize, format: Format) -> Lines {
-    let lane = format.lane();
-    let blocks = rows.div_ceil(lane);
-    let lines = Lines::new(n.div_ceil(PANEL) * blocks * PANEL_BLOCK);
-    let parts = (0..n.div_ceil(PANEL)).flat_map(|panel| (0..rows).step_by(PACKED_ROWS).map(move |row| (panel, row)));
-    each_task(parts.collect(), |(panel, first)| {
-        let base = lines.at((panel * blocks + first / lane) * PANEL_BLOCK);
-        // The last block is filled up with nothing.
-        let count = ((rows - first).div_ceil(lane) * lane).min(PACKED_ROWS);
-        pack_panel(dy, first, count, n, panel, format, base);
-        if format == Format::Rounded {
-            // SAFETY: just written, by this task.
-            round_in_place(unsafe { std::slice::from_raw_parts_mut(base.cast(), count * PANEL) });
-        }
-    });
-    lines
-}
-
-/// `count` rows of one panel, from `first` on.
-fn pack_panel(dy: &[f32], first: usize, count: usize, n: usize, panel: usize, format: Format, base: *mut u8) {
-    let step = format.lane() / 16;
-    let nothing = [0f32; PANEL];
-    let columns = (n - panel * PANEL).min(PANEL);
-    let mut edge = [[0f32; PANEL]; 2];
-    for k in 0..count / step {
-        let mut pair = [nothing.as_ptr(); 2];
-        for (i, from) in pair.iter_mut().enumerate().take(step) {
-            let row = first + k * step + i;
-            if row * n >= dy.len() {
-                continue;
-            }
-            let values = &dy[row * n + panel * PANEL..row * n + panel * PANEL + columns];
-            *from = if columns == PANEL {
-                values.as_ptr()
-            } else {
-                edge[i][..columns].copy_from_slice(values);
-                edge[i].as_ptr()
-            };
-        }
-        unsafe {
-            let to = base.add(k * 2 * LINE);
-            match format {
-                Format::F32 | Format::Rounded => to.copy_from_nonoverlapping(pair[0].cast(), 2 * LINE),
-                Format::Bf16 => {
-                    interleave(pair[0], pair[1], to);
-                    interleave(pair[0].add(16), pair[1].add(16), to.add(LINE));
-                }
+    #[test]
+    fn threads_change_no_bit() {
+        let of = |threads: usize, (taps, channels, n): (Taps, usize, usize)| {
+            let (x, dy) = (values(taps.transposed().rows() * channels, 1), values(taps.rows() * n, 2));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| weight_gradient(crate::isa(), Format::F32, &x, &dy, &taps, channels, n))
+        };
+        for shape in shapes() {
+            let one = of(1, shape);
+            for threads in [2, 3] {
+                assert!(of(threads, shape).iter().zip(&one).all(|(a, b)| a.to_bits() == b.to_bits()), "{shape:?}");
             }
         }
     }
-}
 
-/// Sixteen channels of gathered rows in bf16, one line for each pair of rows.
-fn pack_group(x: &[f32], channels: usize, group: usize, sources: &[i32], packed: &Lines) {
-    let first = group * WIDE;
-    let present = (channels - first).min(WIDE);
-    let nothing = [0f32; WIDE];
-    let mut edge = [[0f32; WIDE]; 2];
-    let mut row = |i: usize, source: i32| -> *const f32 {
-        match usize::try_from(source) {
-            Err(_) => nothing.as_ptr(),
-            Ok(source) => {
-                let values = &x[source * channels + first..source * channels + first + present];
-                if present == WIDE {
-                    return values.as_ptr();
+    #[test]
+    fn what_is_not_finite_reaches_its_channel_and_column() {
+        let (rows, channels, n) = (200, 20, 40);
+        for bad in [f32::NAN, f32::INFINITY] {
+            for format in [Format::F32, Format::Rounded] {
+                let (mut x, dy) = (values(rows * channels, 3), values(rows * n, 4));
+                x[150 * channels + 17] = bad;
+                let found = weight_gradient(crate::isa(), format, &x, &dy, &Taps::Dense { rows }, channels, n);
+                for (channel, found) in found.chunks(n).enumerate() {
+                    assert!(found.iter().all(|value| value.is_finite() != (channel == 17)), "{bad}: channel {channel}");
                 }
-                edge[i][..present].copy_from_slice(values);
-                edge[i].as_ptr()
             }
         }
-    };
-    for (k, pair) in sources.chunks_exact(2).enumerate() {
-        let (even, odd) = (row(0, pair[0]), row(1, pair[1]));
-        unsafe { interleave(even, odd, packed.at(k * LINE)) };
     }
 }

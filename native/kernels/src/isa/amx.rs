@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 const ROWS: usize = 32;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Packed(tile), wide, convert: avx512::convert_bf16 }
+    let convert = avx512::convert_bf16;
+    Tiles { rows: ROWS, tile: Tile::Packed(tile), wide, convert, ..avx512::tiles() }
 }
 
 /// Whether the CPU has AMX bf16, the kernel lets this process use it, and a product comes out right.

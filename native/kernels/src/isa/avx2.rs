@@ -6,7 +6,14 @@ use std::arch::x86_64::*;
 const ROWS: usize = 6;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: portable::convert_f32 }
+    Tiles {
+        rows: ROWS,
+        tile: Tile::Gathered(tile_f32),
+        wide: wide_f32,
+        summing: summing_f32,
+        convert: portable::convert_f32,
+        turn: portable::turn,
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -69,6 +76,41 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
                         let c = c.add(r * PANEL + half * 8);
                         _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), *sum));
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Four rows and half of the columns at a time.
+#[target_feature(enable = "avx2,fma")]
+unsafe fn summing_f32(
+    first: usize,
+    rows: usize,
+    steps: usize,
+    lines: *const *const f32,
+    b: *const f32,
+    apart: usize,
+    c: *mut f32,
+    stride: usize,
+) {
+    for (four, half) in (0..rows).step_by(4).flat_map(|four| [(four, 0), (four, 16)]) {
+        unsafe {
+            let (b, c) = (b.add(half), c.add(four * stride + half));
+            let mut sums = [[_mm256_setzero_ps(); 2]; 4];
+            for k in 0..steps {
+                let line = (*lines.add(k)).add(first + four);
+                let (b0, b1) = (_mm256_loadu_ps(b.add(k * apart)), _mm256_loadu_ps(b.add(k * apart + 8)));
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    let x = _mm256_broadcast_ss(&*line.add(row));
+                    sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
+                    sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
+                }
+            }
+            for (row, sum) in sums.iter().enumerate() {
+                for (i, sum) in sum.iter().enumerate() {
+                    let c = c.add(row * stride + i * 8);
+                    _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), *sum));
                 }
             }
         }

@@ -6,7 +6,14 @@ use crate::operands::round;
 const ROWS: usize = 4;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles { rows: ROWS, tile: Tile::Gathered(tile_f32), wide: wide_f32, convert: convert_f32 }
+    Tiles {
+        rows: ROWS,
+        tile: Tile::Gathered(tile_f32),
+        wide: wide_f32,
+        summing: summing_f32,
+        convert: convert_f32,
+        turn,
+    }
 }
 
 unsafe fn tile_f32(
@@ -65,6 +72,30 @@ unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut
     }
 }
 
+unsafe fn summing_f32(
+    first: usize,
+    rows: usize,
+    steps: usize,
+    lines: *const *const f32,
+    b: *const f32,
+    apart: usize,
+    c: *mut f32,
+    stride: usize,
+) {
+    for row in 0..rows {
+        let mut sum = [0f32; PANEL];
+        for k in 0..steps {
+            let columns: &[f32; PANEL] = unsafe { &*b.add(k * apart).cast() };
+            let x = unsafe { *(*lines.add(k)).add(first + row) };
+            for (s, w) in sum.iter_mut().zip(columns) {
+                *s += x * w;
+            }
+        }
+        let c: &mut [f32; PANEL] = unsafe { &mut *c.add(row * stride).cast() };
+        c.iter_mut().zip(sum).for_each(|(c, sum)| *c += sum);
+    }
+}
+
 #[inline(always)]
 pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
     for line in 0..lines {
@@ -72,10 +103,23 @@ pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8, st
     }
 }
 
+pub(super) unsafe fn turn(columns: &[*const f32; 16], count: usize, to: *mut f32, apart: usize) {
+    for i in 0..count {
+        for (column, from) in columns.iter().enumerate() {
+            unsafe { *to.add(i * apart + column) = if from.is_null() { 0.0 } else { *from.add(i) } };
+        }
+    }
+}
+
 pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
+    // Lines without gaps are one long line, of which many numbers are rounded together.
+    let (lines, width) = if stride == LINE { (1, lines * 16) } else { (lines, 16) };
     for line in 0..lines {
-        let (from, to): (&[f32; 16], &mut [f32; 16]) =
-            unsafe { (&*from.add(line * 16).cast(), &mut *to.add(line * stride).cast()) };
+        // SAFETY: the caller has as many numbers there, and room for them.
+        let (from, to) = unsafe {
+            let (from, to) = (from.add(line * width), to.add(line * stride).cast());
+            (std::slice::from_raw_parts(from, width), std::slice::from_raw_parts_mut(to, width))
+        };
         round(from, to);
     }
 }
