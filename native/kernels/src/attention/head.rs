@@ -1,0 +1,357 @@
+//! One head of one sequence, forward and backward.
+//!
+//! Scores are kept turned, a row a key and a lane a query: softmax then goes from row to row, and products read queries, keys
+//! and values where they lie. Scores exist for a block of queries and keys at a time, in the first cache; where there are
+//! more keys, the sums of exponentials are corrected from block to block (Milakov and Gimelshein, arXiv:1805.02867).
+
+use crate::lanes::{Factor, LANES, Lanes, for_lanes, turn};
+
+/// Queries whose scores exist at a time.
+const QUERIES: usize = 64;
+/// Keys of a block.
+const KEYS: usize = 128;
+
+/// What all heads have in common.
+pub(super) struct Shape {
+    pub tokens: usize,
+    /// Keys of the context, before those of the sequence.
+    pub context: usize,
+    /// Channels of a head.
+    pub size: usize,
+    /// Whether a token sees only itself and earlier ones, and the context.
+    pub causal: bool,
+}
+
+impl Shape {
+    pub fn keys(&self) -> usize {
+        self.context + self.tokens
+    }
+
+    /// Numbers of memory that a head needs, forward or backward.
+    pub fn room(&self, backward: bool) -> usize {
+        let lanes = padded(self.tokens.min(QUERIES));
+        let scores = if backward { 2 * self.keys() } else { self.keys().min(KEYS) };
+        let sums = if backward { 0 } else { 3 + padded(self.size) };
+        (self.size + scores + sums) * lanes
+    }
+}
+
+/// Rounds up to whole vectors.
+pub(super) fn padded(count: usize) -> usize {
+    count.next_multiple_of(LANES)
+}
+
+/// Where a matrix begins, and the numbers from a row to the next.
+pub(super) type Matrix = (*const f32, usize);
+/// One that is written.
+pub(super) type Target = (*mut f32, usize);
+
+/// What a head reads.
+pub(super) struct Head<'a> {
+    /// Of tokens.
+    pub q: Matrix,
+    /// Of keys.
+    pub k: Matrix,
+    pub v: Matrix,
+    /// For each of the sequence's keys, what is added to the scores of all queries, whose number is rounded up to whole
+    /// vectors.
+    pub bias: Option<&'a [f32]>,
+    /// Which of the sequence's keys are seen: those with another number than 0.
+    pub mask: Option<&'a [f32]>,
+}
+
+for_lanes! {
+    /// softmax(q kᵀ / √d + bias) v.
+    ///
+    /// # Safety
+    /// The matrices have the rows of `shape`, `room` begins at a cache line and has as many numbers as the shape says.
+    pub(super) unsafe fn forward(shape: &Shape, head: &Head, y: Target, room: *mut f32) = forward_in
+}
+
+for_lanes! {
+    /// Gradients of q, k and v from that of the result, and the bias' gradient, which is added to `bias`: in f64, because over
+    /// the keys it sums to zero.
+    ///
+    /// # Safety
+    /// That of [`forward`]; `bias` is empty or as large as the head's.
+    pub(super) unsafe fn backward(
+        shape: &Shape,
+        head: &Head,
+        dy: Matrix,
+        gradients: [Target; 3],
+        bias: &mut [f64],
+        room: *mut f32,
+    ) = backward_in
+}
+
+#[inline(always)]
+unsafe fn row_of((at, row): Matrix, index: usize) -> Matrix {
+    (unsafe { at.add(index * row) }, row)
+}
+
+#[inline(always)]
+unsafe fn row_of_target((at, row): Target, index: usize) -> Target {
+    (unsafe { at.add(index * row) }, row)
+}
+
+#[inline(always)]
+unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut f32) {
+    let (size, keys) = (shape.size, shape.keys());
+    let scale = 1.0 / (size as f32).sqrt();
+    for first in (0..shape.tokens).step_by(QUERIES) {
+        let count = (shape.tokens - first).min(QUERIES);
+        let lanes = padded(count);
+        unsafe {
+            let y = row_of_target(y, first);
+            let turned = room;
+            let scores = turned.add(size * lanes);
+            turn::<V>(row_of(head.q, first), [count, size], scale, turned, lanes);
+            if keys <= KEYS {
+                scores_of::<V>(shape, head, first, count, 0..keys, turned, scores);
+                normalise::<V>(scores, keys, lanes);
+                V::multiply([count, keys, size], Factor::Turned(scores, lanes), head.v, y, false);
+                continue;
+            }
+            let sums = Sums::<V>::new(scores.add(KEYS * lanes), lanes);
+            let out = (sums.factors.add(lanes), padded(size));
+            for block in (0..keys).step_by(KEYS) {
+                let length = (keys - block).min(KEYS);
+                scores_of::<V>(shape, head, first, count, block..block + length, turned, scores);
+                sums.add(scores, length);
+                if block > 0 {
+                    sums.correct(count, out);
+                }
+                let v = row_of(head.v, block);
+                V::multiply([count, length, size], Factor::Turned(scores, lanes), v, out, block > 0);
+            }
+            sums.divide(count, size, out, y);
+        }
+    }
+}
+
+/// Scores of `count` queries from `first` on, a row for each of the keys.
+#[inline(always)]
+unsafe fn scores_of<V: Lanes>(
+    shape: &Shape,
+    head: &Head,
+    first: usize,
+    count: usize,
+    keys: std::ops::Range<usize>,
+    turned: *const f32,
+    scores: *mut f32,
+) {
+    let lanes = padded(count);
+    unsafe {
+        let k = row_of(head.k, keys.start);
+        let size = [keys.len(), shape.size, lanes];
+        V::multiply(size, Factor::Rows(k.0, k.1), (turned, lanes), (scores, lanes), false);
+        if head.bias.is_none() && head.mask.is_none() && !shape.causal {
+            return;
+        }
+        for key in keys.start.max(shape.context)..keys.end {
+            let row = std::slice::from_raw_parts_mut(scores.add((key - keys.start) * lanes), lanes);
+            let own = key - shape.context;
+            if let Some(bias) = head.bias {
+                for (score, bias) in row.iter_mut().zip(&bias[own * padded(shape.tokens) + first..]) {
+                    *score += bias;
+                }
+            }
+            if head.mask.is_some_and(|mask| mask[own] == 0.0) {
+                row.fill(f32::NEG_INFINITY);
+            } else if shape.causal && own > first {
+                row[..(own - first).min(lanes)].fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+}
+
+/// Scores to probabilities, in place.
+#[inline(always)]
+unsafe fn normalise<V: Lanes>(scores: *mut f32, keys: usize, lanes: usize) {
+    for lane in (0..lanes).step_by(LANES) {
+        unsafe {
+            let at = |key: usize| scores.add(key * lanes + lane);
+            // What is hidden from all is 0 of the largest number, not of itself.
+            let mut most = V::splat(f32::MIN);
+            for key in 0..keys {
+                most = V::load(at(key)).max(most);
+            }
+            let mut sum = V::splat(0.0);
+            for key in 0..keys {
+                let power = V::load(at(key)).sub(most).exp();
+                power.store(at(key));
+                sum = sum.add(power);
+            }
+            let factor = V::splat(1.0).div(sum);
+            for key in 0..keys {
+                V::load(at(key)).mul(factor).store(at(key));
+            }
+        }
+    }
+}
+
+/// The largest score of each query so far, the sum of exponentials, and what the last block made of earlier ones.
+struct Sums<V> {
+    most: *mut f32,
+    sums: *mut f32,
+    factors: *mut f32,
+    lanes: usize,
+    of: std::marker::PhantomData<V>,
+}
+
+impl<V: Lanes> Sums<V> {
+    #[inline(always)]
+    unsafe fn new(room: *mut f32, lanes: usize) -> Self {
+        let at = |i: usize| unsafe { room.add(i * lanes) };
+        let found = Self { most: at(0), sums: at(1), factors: at(2), lanes, of: std::marker::PhantomData };
+        for lane in (0..lanes).step_by(LANES) {
+            unsafe {
+                V::splat(f32::MIN).store(found.most.add(lane));
+                V::splat(0.0).store(found.sums.add(lane));
+            }
+        }
+        found
+    }
+
+    /// A block's scores to exponentials, in place.
+    #[inline(always)]
+    unsafe fn add(&self, scores: *mut f32, keys: usize) {
+        for lane in (0..self.lanes).step_by(LANES) {
+            unsafe {
+                let at = |key: usize| scores.add(key * self.lanes + lane);
+                let before = V::load(self.most.add(lane));
+                let mut most = before;
+                for key in 0..keys {
+                    most = V::load(at(key)).max(most);
+                }
+                let mut sum = V::splat(0.0);
+                for key in 0..keys {
+                    let power = V::load(at(key)).sub(most).exp();
+                    power.store(at(key));
+                    sum = sum.add(power);
+                }
+                let factor = before.sub(most).exp();
+                most.store(self.most.add(lane));
+                factor.store(self.factors.add(lane));
+                V::load(self.sums.add(lane)).mul_add(factor, sum).store(self.sums.add(lane));
+            }
+        }
+    }
+
+    /// Makes sums over earlier blocks ones of the new exponentials.
+    #[inline(always)]
+    unsafe fn correct(&self, queries: usize, (out, row): Target) {
+        for query in 0..queries {
+            unsafe {
+                let factor = *self.factors.add(query);
+                if factor == 1.0 {
+                    continue;
+                }
+                let factor = V::splat(factor);
+                for column in (0..row).step_by(LANES) {
+                    let at = out.add(query * row + column);
+                    V::load(at).mul(factor).store(at);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn divide(&self, queries: usize, size: usize, (out, row): Target, (y, y_row): Target) {
+        for query in 0..queries {
+            unsafe {
+                let factor = 1.0 / *self.sums.add(query);
+                let out = std::slice::from_raw_parts(out.add(query * row), size);
+                let y = std::slice::from_raw_parts_mut(y.add(query * y_row), size);
+                for (y, sum) in y.iter_mut().zip(out) {
+                    *y = sum * factor;
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn backward_in<V: Lanes>(
+    shape: &Shape,
+    head: &Head,
+    dy: Matrix,
+    [dq, dk, dv]: [Target; 3],
+    bias: &mut [f64],
+    room: *mut f32,
+) {
+    let (size, keys) = (shape.size, shape.keys());
+    let scale = 1.0 / (size as f32).sqrt();
+    for first in (0..shape.tokens).step_by(QUERIES) {
+        let count = (shape.tokens - first).min(QUERIES);
+        let lanes = padded(count);
+        unsafe {
+            let (q, dy, dq) = (row_of(head.q, first), row_of(dy, first), row_of_target(dq, first));
+            let turned = room;
+            let scores = turned.add(size * lanes);
+            let dscores = scores.add(keys * lanes);
+            turn::<V>(q, [count, size], scale, turned, lanes);
+            scores_of::<V>(shape, head, first, count, 0..keys, turned, scores);
+            normalise::<V>(scores, keys, lanes);
+            turn::<V>(dy, [count, size], 1.0, turned, lanes);
+            let v = Factor::Rows(head.v.0, head.v.1);
+            V::multiply([keys, size, lanes], v, (turned, lanes), (dscores, lanes), false);
+            V::multiply([keys, count, size], Factor::Rows(scores, lanes), dy, dv, first > 0);
+            for lane in (0..lanes).step_by(LANES) {
+                let bias = match bias.is_empty() {
+                    true => &mut [],
+                    false => &mut bias[first + lane..],
+                };
+                softmax_backward(shape, scores.add(lane), dscores.add(lane), lanes, scale, bias);
+            }
+            V::multiply([keys, count, size], Factor::Rows(dscores, lanes), q, dk, first > 0);
+            for block in (0..keys).step_by(KEYS) {
+                let length = (keys - block).min(KEYS);
+                let ds = Factor::Turned(dscores.add(block * lanes), lanes);
+                V::multiply([count, length, size], ds, row_of(head.k, block), dq, block > 0);
+            }
+        }
+    }
+}
+
+/// From the gradient of probabilities to that of the products of queries and keys, in place, for sixteen queries. In f64:
+/// over the keys it sums to zero, whatever `p` was rounded to.
+#[inline(always)]
+unsafe fn softmax_backward(
+    shape: &Shape,
+    p: *const f32,
+    ds: *mut f32,
+    lanes: usize,
+    scale: f32,
+    bias: &mut [f64],
+) {
+    let row = |key: usize| unsafe {
+        let (p, ds) = (p.add(key * lanes).cast::<[f32; LANES]>(), ds.add(key * lanes).cast::<[f32; LANES]>());
+        (&*p, &mut *ds)
+    };
+    let (mut means, mut sums) = ([0f64; LANES], [0f64; LANES]);
+    for key in 0..shape.keys() {
+        let (p, ds) = row(key);
+        for i in 0..LANES {
+            means[i] += f64::from(p[i]) * f64::from(ds[i]);
+            sums[i] += f64::from(p[i]);
+        }
+    }
+    for (mean, sum) in means.iter_mut().zip(sums) {
+        *mean /= sum;
+    }
+    for key in 0..shape.keys() {
+        let (p, ds) = row(key);
+        let mut found = [0f64; LANES];
+        for i in 0..LANES {
+            found[i] = f64::from(p[i]) * (f64::from(ds[i]) - means[i]);
+            ds[i] = found[i] as f32 * scale;
+        }
+        if key >= shape.context && !bias.is_empty() {
+            let to = &mut bias[(key - shape.context) * padded(shape.tokens)..][..LANES];
+            for (to, found) in to.iter_mut().zip(found) {
+                *to += found;
+            }
+        }
+    }
+}

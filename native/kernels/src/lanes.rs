@@ -1,0 +1,163 @@
+//! Sixteen f32 at a time, in the registers of each instruction set: what plain loops do not become.
+//!
+//! Kernels are written once, for any [`Lanes`], inlined into a function compiled for each instruction set
+//! ([`for_lanes`]) and chosen at run time.
+
+mod plain;
+mod product;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(crate) use plain::Plain;
+pub(crate) use product::Factor;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{Avx2, Avx512};
+
+/// Numbers of a vector.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen f32.
+///
+/// # Safety
+/// Every function needs a processor that has the instructions of the type. Pointers are to sixteen numbers, of any
+/// alignment, or to as many as a function says.
+pub(crate) trait Lanes: Copy {
+    /// Vectors in a row of a product's tile, at most.
+    const COLUMNS: usize;
+    /// Rows of a product's tile of one column, at most.
+    const ROWS: usize;
+
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    /// The first `count` numbers, then zeros.
+    unsafe fn load_part(from: *const f32, count: usize) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// The first `count` numbers alone.
+    unsafe fn store_part(self, to: *mut f32, count: usize);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self * factor + sum`, rounded once where there is an instruction for it.
+    unsafe fn mul_add(self, factor: Self, sum: Self) -> Self;
+    /// The larger of both; `other` where one is no number.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The smaller of both; `other` where one is no number.
+    unsafe fn min(self, other: Self) -> Self;
+    /// Zero where `of` is less than `limit`.
+    unsafe fn zero_where_less(self, of: Self, limit: Self) -> Self;
+    /// `self` times two to the power that stands in the last bits of `shifted`.
+    unsafe fn times_power_of_two(self, shifted: Self) -> Self;
+
+    /// Writes 16 columns of the `rows` rows at `from` as rows of 16 at `to`, times `scale`, with zeros for rows that are
+    /// not there.
+    unsafe fn turn(from: *const f32, row: usize, rows: usize, scale: f32, to: *mut f32, to_row: usize) {
+        unsafe { turn_columns(from, row, rows, LANES, scale, to, to_row) }
+    }
+
+    /// [`product::multiply`], compiled for this instruction set.
+    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool);
+
+    /// e^x to a relative error of 2e-7 (Cephes' polynomial), and 0 below -87.3.
+    #[inline(always)]
+    unsafe fn exp(self) -> Self {
+        unsafe {
+            let of = |value: f32| Self::splat(value);
+            let x = of(88.3).min(self);
+            // Adding and taking away 1.5 * 2^23 rounds to a whole number, which stands in the sum's last bits.
+            let shifted = x.mul_add(of(std::f32::consts::LOG2_E), of(12_582_912.0));
+            let n = shifted.sub(of(12_582_912.0));
+            let r = n.mul_add(of(2.121_944_4e-4), n.mul_add(of(-0.693_359_4), x));
+            let p = of(1.987_569_1e-4).mul_add(r, of(1.398_199_9e-3));
+            let p = p.mul_add(r, of(8.333_452e-3));
+            let p = p.mul_add(r, of(4.166_579_6e-2));
+            let p = p.mul_add(r, of(1.666_666_5e-1));
+            let p = p.mul_add(r, of(0.5));
+            let value = p.mul_add(r.mul(r), r.add(of(1.0)));
+            value.times_power_of_two(shifted).zero_where_less(self, of(-87.3))
+        }
+    }
+}
+
+/// [`Lanes::turn`] of any number of columns, one number at a time.
+#[inline(always)]
+unsafe fn turn_columns(
+    from: *const f32,
+    row: usize,
+    rows: usize,
+    columns: usize,
+    scale: f32,
+    to: *mut f32,
+    to_row: usize,
+) {
+    for column in 0..columns {
+        for lane in 0..LANES {
+            unsafe {
+                let value = if lane < rows { *from.add(lane * row + column) * scale } else { 0.0 };
+                to.add(column * to_row + lane).write(value);
+            }
+        }
+    }
+}
+
+/// Writes the `rows` x `columns` matrix at `from`, times `scale`, as `columns` rows of whole vectors at `to`, padded with
+/// zeros.
+///
+/// # Safety
+/// That of [`Lanes`]; `to` has room.
+#[inline(always)]
+pub(crate) unsafe fn turn<V: Lanes>(
+    from: (*const f32, usize),
+    [rows, columns]: [usize; 2],
+    scale: f32,
+    to: *mut f32,
+    to_row: usize,
+) {
+    let (from, row) = from;
+    for first in (0..rows).step_by(LANES) {
+        let present = (rows - first).min(LANES);
+        for column in (0..columns).step_by(LANES) {
+            unsafe {
+                let (from, to) = (from.add(first * row + column), to.add(column * to_row + first));
+                if columns - column >= LANES {
+                    V::turn(from, row, present, scale, to, to_row);
+                } else {
+                    turn_columns(from, row, present, columns - column, scale, to, to_row);
+                }
+            }
+        }
+    }
+}
+
+/// Defines a function that calls one that is generic over [`Lanes`], compiled for each instruction set and chosen at run
+/// time.
+macro_rules! for_lanes {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $of:path) => {
+        $(#[$meta])*
+        $vis unsafe fn $name($($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            {
+                use $of as of;
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+                unsafe fn avx512($($arg: $ty),*) {
+                    unsafe { of::<$crate::lanes::Avx512>($($arg),*) }
+                }
+                #[target_feature(enable = "avx2,fma")]
+                unsafe fn avx2($($arg: $ty),*) {
+                    unsafe { of::<$crate::lanes::Avx2>($($arg),*) }
+                }
+                let isa = $crate::isa();
+                if isa >= $crate::Isa::Avx512 {
+                    return unsafe { avx512($($arg),*) };
+                }
+                if isa == $crate::Isa::Avx2 {
+                    return unsafe { avx2($($arg),*) };
+                }
+            }
+            use $of as of;
+            unsafe { of::<$crate::lanes::Plain>($($arg),*) }
+        }
+    };
+}
+pub(crate) use for_lanes;
+
