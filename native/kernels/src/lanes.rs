@@ -49,11 +49,8 @@ pub(crate) trait Lanes: Copy {
     /// `self` times two to the power that stands in the last bits of `shifted`.
     unsafe fn times_power_of_two(self, shifted: Self) -> Self;
 
-    /// Writes 16 columns of the `rows` rows at `from` as rows of 16 at `to`, times `scale`, with zeros for rows that are
-    /// not there.
-    unsafe fn turn(from: *const f32, row: usize, rows: usize, scale: f32, to: *mut f32, to_row: usize) {
-        unsafe { turn_columns(from, row, rows, LANES, scale, to, to_row) }
-    }
+    /// Writes the 16 columns of 16 rows at `from`, times `scale`, as rows at `to`.
+    unsafe fn turn(from: *const f32, row: usize, scale: f32, to: *mut f32, to_row: usize);
 
     /// [`product::multiply`], compiled for this instruction set.
     unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool);
@@ -79,51 +76,33 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
-/// [`Lanes::turn`] of any number of columns, one number at a time.
-#[inline(always)]
-unsafe fn turn_columns(
-    from: *const f32,
-    row: usize,
-    rows: usize,
-    columns: usize,
-    scale: f32,
-    to: *mut f32,
-    to_row: usize,
-) {
-    for column in 0..columns {
-        for lane in 0..LANES {
-            unsafe {
-                let value = if lane < rows { *from.add(lane * row + column) * scale } else { 0.0 };
-                to.add(column * to_row + lane).write(value);
-            }
-        }
-    }
-}
-
-/// Writes the `rows` x `columns` matrix at `from`, times `scale`, as `columns` rows of whole vectors at `to`, padded with
-/// zeros.
+/// Writes the `rows` x `columns` matrix at `from`, times `scale`, as rows at `to`, padded with zeros to whole vectors in
+/// both directions.
 ///
 /// # Safety
 /// That of [`Lanes`]; `to` has room.
 #[inline(always)]
 pub(crate) unsafe fn turn<V: Lanes>(
-    from: (*const f32, usize),
+    (from, row): (*const f32, usize),
     [rows, columns]: [usize; 2],
     scale: f32,
     to: *mut f32,
     to_row: usize,
 ) {
-    let (from, row) = from;
     for first in (0..rows).step_by(LANES) {
-        let present = (rows - first).min(LANES);
         for column in (0..columns).step_by(LANES) {
+            let (height, width) = ((rows - first).min(LANES), (columns - column).min(LANES));
             unsafe {
                 let (from, to) = (from.add(first * row + column), to.add(column * to_row + first));
-                if columns - column >= LANES {
-                    V::turn(from, row, present, scale, to, to_row);
-                } else {
-                    turn_columns(from, row, present, columns - column, scale, to, to_row);
+                if height == LANES && width == LANES {
+                    V::turn(from, row, scale, to, to_row);
+                    continue;
                 }
+                let mut padded = [0f32; LANES * LANES];
+                for (i, padded) in padded.chunks_exact_mut(LANES).enumerate().take(height) {
+                    padded.as_mut_ptr().copy_from_nonoverlapping(from.add(i * row), width);
+                }
+                V::turn(padded.as_ptr(), LANES, scale, to, to_row);
             }
         }
     }

@@ -32,7 +32,7 @@ impl Shape {
         let lanes = padded(self.tokens.min(QUERIES));
         let scores = if backward { 2 * self.keys() } else { self.keys().min(KEYS) };
         let sums = if backward { 0 } else { 3 + padded(self.size) };
-        (self.size + scores + sums) * lanes
+        (padded(self.size) + scores + sums) * lanes
     }
 }
 
@@ -104,7 +104,7 @@ unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut
         unsafe {
             let y = row_of_target(y, first);
             let turned = room;
-            let scores = turned.add(size * lanes);
+            let scores = turned.add(padded(size) * lanes);
             turn::<V>(row_of(head.q, first), [count, size], scale, turned, lanes);
             if keys <= KEYS {
                 scores_of::<V>(shape, head, first, count, 0..keys, turned, scores);
@@ -165,6 +165,47 @@ unsafe fn scores_of<V: Lanes>(
     }
 }
 
+/// Keys that are taken side by side: one after the other, each would wait for the last.
+const CHAINS: usize = 4;
+
+/// The largest score of sixteen queries, and `most`.
+#[inline(always)]
+unsafe fn largest<V: Lanes>(most: V, keys: usize, at: impl Fn(usize) -> *mut f32) -> V {
+    unsafe {
+        let mut chains = [most; CHAINS];
+        for key in (0..keys / CHAINS * CHAINS).step_by(CHAINS) {
+            for (i, most) in chains.iter_mut().enumerate() {
+                *most = V::load(at(key + i)).max(*most);
+            }
+        }
+        for key in keys / CHAINS * CHAINS..keys {
+            chains[0] = V::load(at(key)).max(chains[0]);
+        }
+        chains[0].max(chains[1]).max(chains[2].max(chains[3]))
+    }
+}
+
+/// Scores to exponentials, and their sum.
+#[inline(always)]
+unsafe fn exponentials<V: Lanes>(most: V, keys: usize, at: impl Fn(usize) -> *mut f32) -> V {
+    unsafe {
+        let mut chains = [V::splat(0.0); CHAINS];
+        for key in (0..keys / CHAINS * CHAINS).step_by(CHAINS) {
+            for (i, sum) in chains.iter_mut().enumerate() {
+                let power = V::load(at(key + i)).sub(most).exp();
+                power.store(at(key + i));
+                *sum = sum.add(power);
+            }
+        }
+        for key in keys / CHAINS * CHAINS..keys {
+            let power = V::load(at(key)).sub(most).exp();
+            power.store(at(key));
+            chains[0] = chains[0].add(power);
+        }
+        chains[0].add(chains[1]).add(chains[2].add(chains[3]))
+    }
+}
+
 /// Scores to probabilities, in place.
 #[inline(always)]
 unsafe fn normalise<V: Lanes>(scores: *mut f32, keys: usize, lanes: usize) {
@@ -172,16 +213,8 @@ unsafe fn normalise<V: Lanes>(scores: *mut f32, keys: usize, lanes: usize) {
         unsafe {
             let at = |key: usize| scores.add(key * lanes + lane);
             // What is hidden from all is 0 of the largest number, not of itself.
-            let mut most = V::splat(f32::MIN);
-            for key in 0..keys {
-                most = V::load(at(key)).max(most);
-            }
-            let mut sum = V::splat(0.0);
-            for key in 0..keys {
-                let power = V::load(at(key)).sub(most).exp();
-                power.store(at(key));
-                sum = sum.add(power);
-            }
+            let most = largest(V::splat(f32::MIN), keys, at);
+            let sum = exponentials(most, keys, at);
             let factor = V::splat(1.0).div(sum);
             for key in 0..keys {
                 V::load(at(key)).mul(factor).store(at(key));
@@ -220,16 +253,8 @@ impl<V: Lanes> Sums<V> {
             unsafe {
                 let at = |key: usize| scores.add(key * self.lanes + lane);
                 let before = V::load(self.most.add(lane));
-                let mut most = before;
-                for key in 0..keys {
-                    most = V::load(at(key)).max(most);
-                }
-                let mut sum = V::splat(0.0);
-                for key in 0..keys {
-                    let power = V::load(at(key)).sub(most).exp();
-                    power.store(at(key));
-                    sum = sum.add(power);
-                }
+                let most = largest(before, keys, at);
+                let sum = exponentials(most, keys, at);
                 let factor = before.sub(most).exp();
                 most.store(self.most.add(lane));
                 factor.store(self.factors.add(lane));
@@ -288,7 +313,7 @@ unsafe fn backward_in<V: Lanes>(
         unsafe {
             let (q, dy, dq) = (row_of(head.q, first), row_of(dy, first), row_of_target(dq, first));
             let turned = room;
-            let scores = turned.add(size * lanes);
+            let scores = turned.add(padded(size) * lanes);
             let dscores = scores.add(keys * lanes);
             turn::<V>(q, [count, size], scale, turned, lanes);
             scores_of::<V>(shape, head, first, count, 0..keys, turned, scores);

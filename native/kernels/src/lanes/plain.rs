@@ -104,6 +104,14 @@ impl Lanes for Plain {
         self.with(shifted, |value, shifted| value * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23))
     }
 
+    unsafe fn turn(from: *const f32, row: usize, scale: f32, to: *mut f32, to_row: usize) {
+        for column in 0..LANES {
+            for lane in 0..LANES {
+                unsafe { to.add(column * to_row + lane).write(*from.add(lane * row + column) * scale) };
+            }
+        }
+    }
+
     unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool) {
         unsafe { multiply::<Self>(size, a, b, c, add) }
     }

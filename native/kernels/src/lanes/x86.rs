@@ -4,8 +4,25 @@ use super::product::{Factor, multiply};
 use super::{LANES, Lanes};
 use std::arch::x86_64::*;
 
-/// Stands for rows that are not there.
-static ZEROS: [f32; LANES] = [0.0; LANES];
+/// Four numbers at `from` and as many at each of three places `apart` from one to the next, side by side.
+#[inline(always)]
+unsafe fn four_apart(from: *const f32, apart: usize) -> __m512 {
+    unsafe {
+        let four = _mm512_castps128_ps512(_mm_loadu_ps(from));
+        let four = _mm512_insertf32x4::<1>(four, _mm_loadu_ps(from.add(apart)));
+        let four = _mm512_insertf32x4::<2>(four, _mm_loadu_ps(from.add(2 * apart)));
+        _mm512_insertf32x4::<3>(four, _mm_loadu_ps(from.add(3 * apart)))
+    }
+}
+
+/// Four numbers at `from` and as many `apart` from there, side by side.
+#[inline(always)]
+unsafe fn two_apart(from: *const f32, apart: usize) -> __m256 {
+    unsafe {
+        let low = _mm256_castps128_ps256(_mm_loadu_ps(from));
+        _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(from.add(apart)))
+    }
+}
 
 /// Needs AVX-512 F, BW, VL and DQ.
 #[derive(Clone, Copy)]
@@ -98,24 +115,15 @@ impl Lanes for Avx512 {
         }
     }
 
-    #[inline(always)]
-    unsafe fn turn(from: *const f32, row: usize, rows: usize, scale: f32, to: *mut f32, to_row: usize) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    unsafe fn turn(from: *const f32, row: usize, scale: f32, to: *mut f32, to_row: usize) {
         unsafe {
-            let at = |lane: usize, column: usize| match lane < rows {
-                true => from.add(lane * row + column),
-                false => ZEROS.as_ptr(),
-            };
             let scale = _mm512_set1_ps(scale);
             for column in (0..LANES).step_by(4) {
-                // Of each four rows apart, four columns side by side: what is left to turn are 4x4 blocks.
-                let four = |lane: usize| {
-                    let part = |more: usize| _mm_loadu_ps(at(lane + more, column));
-                    let first = _mm512_broadcast_f32x4(part(0));
-                    let first = _mm512_mask_broadcast_f32x4(first, 0x00f0, part(4));
-                    let first = _mm512_mask_broadcast_f32x4(first, 0x0f00, part(8));
-                    _mm512_mask_broadcast_f32x4(first, 0xf000, part(12))
-                };
-                let (a, b, c, d) = (four(0), four(1), four(2), four(3));
+                // What is left to turn are 4x4 blocks.
+                let from = from.add(column);
+                let (a, b) = (four_apart(from, 4 * row), four_apart(from.add(row), 4 * row));
+                let (c, d) = (four_apart(from.add(2 * row), 4 * row), four_apart(from.add(3 * row), 4 * row));
                 let (ab, cd) = (_mm512_unpacklo_ps(a, b), _mm512_unpacklo_ps(c, d));
                 let (ab_high, cd_high) = (_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
                 let turned = [
@@ -140,13 +148,6 @@ impl Lanes for Avx512 {
 /// Needs AVX2 and FMA.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2(__m256, __m256);
-
-impl Avx2 {
-    #[inline(always)]
-    unsafe fn with(self, other: Self, of: impl Fn(__m256, __m256) -> __m256) -> Self {
-        Self(of(self.0, other.0), of(self.1, other.1))
-    }
-}
 
 impl Lanes for Avx2 {
     const COLUMNS: usize = 1;
@@ -191,22 +192,22 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
-        unsafe { self.with(other, |a, b| _mm256_add_ps(a, b)) }
+        unsafe { Self(_mm256_add_ps(self.0, other.0), _mm256_add_ps(self.1, other.1)) }
     }
 
     #[inline(always)]
     unsafe fn sub(self, other: Self) -> Self {
-        unsafe { self.with(other, |a, b| _mm256_sub_ps(a, b)) }
+        unsafe { Self(_mm256_sub_ps(self.0, other.0), _mm256_sub_ps(self.1, other.1)) }
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
-        unsafe { self.with(other, |a, b| _mm256_mul_ps(a, b)) }
+        unsafe { Self(_mm256_mul_ps(self.0, other.0), _mm256_mul_ps(self.1, other.1)) }
     }
 
     #[inline(always)]
     unsafe fn div(self, other: Self) -> Self {
-        unsafe { self.with(other, |a, b| _mm256_div_ps(a, b)) }
+        unsafe { Self(_mm256_div_ps(self.0, other.0), _mm256_div_ps(self.1, other.1)) }
     }
 
     #[inline(always)]
@@ -216,48 +217,43 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     unsafe fn max(self, other: Self) -> Self {
-        unsafe { self.with(other, |a, b| _mm256_max_ps(a, b)) }
+        unsafe { Self(_mm256_max_ps(self.0, other.0), _mm256_max_ps(self.1, other.1)) }
     }
 
     #[inline(always)]
     unsafe fn min(self, other: Self) -> Self {
-        unsafe { self.with(other, |a, b| _mm256_min_ps(a, b)) }
+        unsafe { Self(_mm256_min_ps(self.0, other.0), _mm256_min_ps(self.1, other.1)) }
     }
 
     #[inline(always)]
     unsafe fn zero_where_less(self, of: Self, limit: Self) -> Self {
         unsafe {
-            let kept = of.with(limit, |of, limit| _mm256_cmp_ps::<_CMP_NLT_UQ>(of, limit));
-            self.with(kept, |value, kept| _mm256_and_ps(value, kept))
+            let low = _mm256_cmp_ps::<_CMP_NLT_UQ>(of.0, limit.0);
+            let high = _mm256_cmp_ps::<_CMP_NLT_UQ>(of.1, limit.1);
+            Self(_mm256_and_ps(self.0, low), _mm256_and_ps(self.1, high))
         }
     }
 
     #[inline(always)]
     unsafe fn times_power_of_two(self, shifted: Self) -> Self {
         unsafe {
-            self.with(shifted, |value, shifted| {
-                let power = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
-                _mm256_mul_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(power)))
-            })
+            let bias = _mm256_set1_epi32(127);
+            let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(shifted.0), bias));
+            let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_castps_si256(shifted.1), bias));
+            Self(_mm256_mul_ps(self.0, _mm256_castsi256_ps(low)), _mm256_mul_ps(self.1, _mm256_castsi256_ps(high)))
         }
     }
 
-    #[inline(always)]
-    unsafe fn turn(from: *const f32, row: usize, rows: usize, scale: f32, to: *mut f32, to_row: usize) {
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn turn(from: *const f32, row: usize, scale: f32, to: *mut f32, to_row: usize) {
         unsafe {
-            let at = |lane: usize, column: usize| match lane < rows {
-                true => from.add(lane * row + column),
-                false => ZEROS.as_ptr(),
-            };
             let scale = _mm256_set1_ps(scale);
             for first in (0..LANES).step_by(8) {
                 for column in (0..LANES).step_by(4) {
-                    // Of two rows four apart, four columns side by side: what is left to turn are 4x4 blocks.
-                    let two = |lane: usize| {
-                        let low = _mm_loadu_ps(at(first + lane, column));
-                        _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(low), _mm_loadu_ps(at(first + lane + 4, column)))
-                    };
-                    let (a, b, c, d) = (two(0), two(1), two(2), two(3));
+                    // What is left to turn are 4x4 blocks.
+                    let from = from.add(first * row + column);
+                    let (a, b) = (two_apart(from, 4 * row), two_apart(from.add(row), 4 * row));
+                    let (c, d) = (two_apart(from.add(2 * row), 4 * row), two_apart(from.add(3 * row), 4 * row));
                     let (ab, cd) = (_mm256_unpacklo_ps(a, b), _mm256_unpacklo_ps(c, d));
                     let (ab_high, cd_high) = (_mm256_unpackhi_ps(a, b), _mm256_unpackhi_ps(c, d));
                     let turned = [
