@@ -69,8 +69,7 @@ for_lanes! {
 }
 
 for_lanes! {
-    /// Gradients of q, k and v from that of the result, and the bias' gradient, which is added to `bias`: in f64, because over
-    /// the keys it sums to zero.
+    /// Gradients of q, k and v from that of the result, and the bias' gradient, which is added to `bias`.
     ///
     /// # Safety
     /// That of [`forward`]; `bias` is empty or as large as the head's.
@@ -323,11 +322,12 @@ unsafe fn backward_in<V: Lanes>(
             V::multiply([keys, size, lanes], v, (turned, lanes), (dscores, lanes), false);
             V::multiply([keys, count, size], Factor::Rows(scores, lanes), dy, dv, first > 0);
             for lane in (0..lanes).step_by(LANES) {
-                let bias = match bias.is_empty() {
-                    true => &mut [],
-                    false => &mut bias[first + lane..],
-                };
-                softmax_backward(shape, scores.add(lane), dscores.add(lane), lanes, scale, bias);
+                let (p, ds) = (scores.add(lane), dscores.add(lane));
+                if bias.is_empty() {
+                    softmax_backward::<V>(keys, p, ds, lanes, scale);
+                } else {
+                    softmax_backward_of_bias(shape, p, ds, lanes, scale, &mut bias[first + lane..]);
+                }
             }
             V::multiply([keys, count, size], Factor::Rows(dscores, lanes), q, dk, first > 0);
             for block in (0..keys).step_by(KEYS) {
@@ -339,10 +339,32 @@ unsafe fn backward_in<V: Lanes>(
     }
 }
 
-/// From the gradient of probabilities to that of the products of queries and keys, in place, for sixteen queries. In f64:
-/// over the keys it sums to zero, whatever `p` was rounded to.
+/// From the gradient of probabilities to that of the products of queries and keys, in place, for sixteen queries.
 #[inline(always)]
-unsafe fn softmax_backward(
+unsafe fn softmax_backward<V: Lanes>(keys: usize, p: *const f32, ds: *mut f32, lanes: usize, scale: f32) {
+    unsafe {
+        let mut chains = [V::splat(0.0); CHAINS];
+        for key in (0..keys / CHAINS * CHAINS).step_by(CHAINS) {
+            for (i, sum) in chains.iter_mut().enumerate() {
+                let at = (key + i) * lanes;
+                *sum = V::load(p.add(at)).mul_add(V::load(ds.add(at)), *sum);
+            }
+        }
+        for at in (keys / CHAINS * CHAINS..keys).map(|key| key * lanes) {
+            chains[0] = V::load(p.add(at)).mul_add(V::load(ds.add(at)), chains[0]);
+        }
+        let mean = chains[0].add(chains[1]).add(chains[2].add(chains[3]));
+        let scale = V::splat(scale);
+        for at in (0..keys).map(|key| key * lanes) {
+            let p = V::load(p.add(at)).mul(scale);
+            p.mul(V::load(ds.add(at)).sub(mean)).store(ds.add(at));
+        }
+    }
+}
+
+/// The same in f64, and the gradient of the bias: over the keys it sums to zero, whatever `p` was rounded to.
+#[inline(always)]
+unsafe fn softmax_backward_of_bias(
     shape: &Shape,
     p: *const f32,
     ds: *mut f32,
@@ -350,9 +372,10 @@ unsafe fn softmax_backward(
     scale: f32,
     bias: &mut [f64],
 ) {
+    // Whole vectors are read before any is written, so that these loops become vector code.
     let row = |key: usize| unsafe {
-        let (p, ds) = (p.add(key * lanes).cast::<[f32; LANES]>(), ds.add(key * lanes).cast::<[f32; LANES]>());
-        (&*p, &mut *ds)
+        let at = key * lanes;
+        (p.add(at).cast::<[f32; LANES]>().read(), ds.add(at).cast::<[f32; LANES]>().read())
     };
     let (mut means, mut sums) = ([0f64; LANES], [0f64; LANES]);
     for key in 0..shape.keys() {
@@ -366,13 +389,14 @@ unsafe fn softmax_backward(
         *mean /= sum;
     }
     for key in 0..shape.keys() {
-        let (p, ds) = row(key);
+        let (p, mut of_products) = row(key);
         let mut found = [0f64; LANES];
         for i in 0..LANES {
-            found[i] = f64::from(p[i]) * (f64::from(ds[i]) - means[i]);
-            ds[i] = found[i] as f32 * scale;
+            found[i] = f64::from(p[i]) * (f64::from(of_products[i]) - means[i]);
+            of_products[i] = found[i] as f32 * scale;
         }
-        if key >= shape.context && !bias.is_empty() {
+        unsafe { ds.add(key * lanes).cast::<[f32; LANES]>().write(of_products) };
+        if key >= shape.context {
             let to = &mut bias[(key - shape.context) * padded(shape.tokens)..][..LANES];
             for (to, found) in to.iter_mut().zip(found) {
                 *to += found;
