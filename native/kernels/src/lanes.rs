@@ -55,6 +55,18 @@ pub(crate) trait Lanes: Copy {
     /// [`product::multiply`], compiled for this instruction set.
     unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool);
 
+    /// Sixteen numbers, or the `rest` of a row.
+    #[inline(always)]
+    unsafe fn read(from: *const f32, rest: usize) -> Self {
+        unsafe { if rest >= LANES { Self::load(from) } else { Self::load_part(from, rest) } }
+    }
+
+    /// Sixteen numbers, or the `rest` of a row.
+    #[inline(always)]
+    unsafe fn write(self, to: *mut f32, rest: usize) {
+        unsafe { if rest >= LANES { self.store(to) } else { self.store_part(to, rest) } }
+    }
+
     /// e^x to a relative error of 2e-7 (Cephes' polynomial), and 0 below -87.3.
     #[inline(always)]
     unsafe fn exp(self) -> Self {
@@ -73,6 +85,12 @@ pub(crate) trait Lanes: Copy {
             let value = p.mul_add(r.mul(r), r.add(of(1.0)));
             value.times_power_of_two(shifted).zero_where_less(self, of(-87.3))
         }
+    }
+
+    /// x / (1 + e^-x).
+    #[inline(always)]
+    unsafe fn silu(self) -> Self {
+        unsafe { self.div(Self::splat(1.0).add(Self::splat(0.0).sub(self).exp())) }
     }
 }
 

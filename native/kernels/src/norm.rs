@@ -2,14 +2,16 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod moments;
 
 use crate::device::on_gpus;
 use crate::graph::{apply2, apply3};
 use crate::simd::{sigmoid, vectorised};
 use crate::spent::used_up;
-use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
+use crate::storage::{Rows, each_task, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use moments::{join, moments, scale_and_shift};
 use std::sync::OnceLock;
 
 /// `y = x̂ * scale + shift`, then SiLU when asked, with x̂ normalised over the pixels and channels of each group of
@@ -34,6 +36,11 @@ pub fn group_norm(x: &Tensor, scale_shift: &Tensor, groups: usize, eps: f64, sil
     apply2(&x.contiguous()?, &scale_shift.contiguous()?, op)
 }
 
+/// Pixels whose moments are found together, whatever else there is.
+const PART: usize = 64;
+/// Numbers that a task makes.
+const TASK_NUMBERS: usize = 1 << 16;
+
 struct GroupNorm {
     groups: usize,
     eps: f32,
@@ -52,68 +59,12 @@ struct Image {
     images: usize,
     pixels: usize,
     channels: usize,
-    groups: usize,
 }
 
 impl Image {
     #[inline(always)]
     fn at(&self, pixel: usize) -> usize {
         (pixel * self.images + self.index) * self.channels
-    }
-}
-
-#[inline(always)]
-fn sum_groups(sums: &[f32], groups: usize, mut write: impl FnMut(usize, f32)) {
-    let width = sums.len() / groups;
-    for (group, sums) in sums.chunks_exact(width).enumerate() {
-        write(group, sums.iter().sum());
-    }
-}
-
-vectorised! {
-    fn group_statistics(x: &[f32], image: Image, eps: f32, statistics: &mut [f32], sums: &mut [f32], centres: &mut [f32]) {
-        let Image { pixels, channels, groups, .. } = image;
-        let count = (pixels * channels / groups) as f32;
-        sums.fill(0.0);
-        for pixel in 0..pixels {
-            let row = &x[image.at(pixel)..image.at(pixel) + channels];
-            for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += x;
-            }
-        }
-        sum_groups(sums, groups, |group, sum| statistics[2 * group] = sum / count);
-        for (group, centres) in centres.chunks_exact_mut(channels / groups).enumerate() {
-            centres.fill(statistics[2 * group]);
-        }
-        sums.fill(0.0);
-        for pixel in 0..pixels {
-            let row = &x[image.at(pixel)..image.at(pixel) + channels];
-            for ((sum, x), centre) in sums.iter_mut().zip(row).zip(centres.iter()) {
-                *sum += (x - centre) * (x - centre);
-            }
-        }
-        sum_groups(sums, groups, |group, sum| statistics[2 * group + 1] = 1.0 / (sum / count + eps).sqrt());
-    }
-}
-
-vectorised! {
-    /// y = x * gain + offset, then SiLU: x̂ and the scale-shift in one multiplication.
-    fn group_apply(x: &[f32], image: Image, gain: &[f32], offset: &[f32], silu: bool, y: &Rows) {
-        for pixel in 0..image.pixels {
-            let at = image.at(pixel);
-            let y = unsafe { y.slice(at, image.channels) };
-            let row = &x[at..at + image.channels];
-            if silu {
-                for (((y, x), gain), offset) in y.iter_mut().zip(row).zip(gain).zip(offset) {
-                    let z = x * gain + offset;
-                    *y = z * sigmoid(z);
-                }
-            } else {
-                for (((y, x), gain), offset) in y.iter_mut().zip(row).zip(gain).zip(offset) {
-                    *y = x * gain + offset;
-                }
-            }
-        }
     }
 }
 
@@ -167,7 +118,7 @@ vectorised! {
 impl GroupNorm {
     fn images(&self, shape: &Shape) -> Result<(Vec<Image>, usize)> {
         let (height, width, images, channels) = shape.dims4()?;
-        let image = |index| Image { index, images, pixels: height * width, channels, groups: self.groups };
+        let image = |index| Image { index, images, pixels: height * width, channels };
         Ok(((0..images).map(image).collect(), channels))
     }
 }
@@ -178,26 +129,63 @@ impl CustomOp2 for GroupNorm {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, ss: &CpuStorage, lss: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (images, channels) = self.images(lx.shape())?;
+        let (height, width, images, channels) = lx.shape().dims4()?;
         let (x, ss) = (slice(self.name(), x, lx)?, slice(self.name(), ss, lss)?);
-        let per_clip = images.len() / lss.dims()[0];
+        let (pixels, row) = (height * width, images * channels);
+        let per_clip = images / lss.dims()[0];
         let mut y = uninitialised(x.len());
-        let rows = Rows::new(&mut y);
-        let width = channels / self.groups;
-        let work = |image: &Image, statistics: &mut [f32]| {
-            let mut scratch = vec![0f32; 2 * channels];
-            let (gain, offset) = scratch.split_at_mut(channels);
-            group_statistics(x, *image, self.eps, statistics, gain, offset);
-            let ss = &ss[image.index / per_clip * 2 * channels..][..2 * channels];
-            for c in 0..channels {
-                let (mean, rstd) = (statistics[c / width * 2], statistics[c / width * 2 + 1]);
-                gain[c] = rstd * ss[c];
-                offset[c] = ss[channels + c] - mean * gain[c];
+        if y.is_empty() {
+            return Ok((CpuStorage::F32(y), lx.shape().clone()));
+        }
+        // Mean and squares of each part.
+        let mut found = uninitialised(pixels.div_ceil(PART) * 2 * row);
+        // Few pixels are split by images as well; what is added to what does not change.
+        let columns = if pixels > 8 * PART { row } else { channels };
+        let parts = Rows::new(&mut found);
+        let tasks = (0..pixels).step_by(PART).flat_map(|first| (0..row).step_by(columns).map(move |at| (first, at)));
+        each_task(tasks.collect(), |(first, at)| {
+            let mean = parts.at(first / PART * 2 * row + at);
+            let count = (pixels - first).min(PART);
+            // SAFETY: tasks have their own columns of a part.
+            unsafe { moments(x.as_ptr().add(first * row + at), row, count, columns, mean, mean.add(row)) };
+        });
+        let (all, rest) = found.split_at_mut(2 * row);
+        let (mean, squares) = all.split_at_mut(row);
+        for (i, part) in rest.chunks_exact(2 * row).enumerate() {
+            let before = (i + 1) * PART;
+            let (more, (part, of_part)) = ((pixels - before).min(PART), part.split_at(row));
+            // SAFETY: all are rows.
+            unsafe {
+                join(row, before, mean.as_mut_ptr(), squares.as_mut_ptr(), more, part.as_ptr(), of_part.as_ptr());
             }
-            group_apply(x, *image, gain, offset, self.silu, &rows);
-        };
-        let mut statistics = vec![0f32; images.len() * self.groups * 2];
-        images.par_iter().zip(statistics.par_chunks_mut(2 * self.groups)).for_each(|(image, s)| work(image, s));
+        }
+        let mut statistics = vec![0f32; images * self.groups * 2];
+        // Means become offsets, and squares gains.
+        let of_groups = mean.chunks_exact_mut(channels / self.groups).zip(squares.chunks_exact_mut(channels / self.groups));
+        for (i, ((offset, gain), statistics)) in of_groups.zip(statistics.chunks_exact_mut(2)).enumerate() {
+            let of_clip = i / self.groups / per_clip * 2 * channels + i % self.groups * gain.len();
+            let (scale, shift) = (&ss[of_clip..], &ss[of_clip + channels..]);
+            let mean = offset.iter().sum::<f32>() / offset.len() as f32;
+            let within: f32 = gain.iter().sum();
+            let between: f32 = offset.iter().map(|of_channel| (of_channel - mean).powi(2)).sum();
+            let variance = (within / pixels as f32 + between) / gain.len() as f32;
+            let rstd = 1.0 / (variance + self.eps).sqrt();
+            for (c, (offset, gain)) in offset.iter_mut().zip(gain).enumerate() {
+                *gain = rstd * scale[c];
+                *offset = shift[c] - mean * *gain;
+            }
+            statistics.copy_from_slice(&[mean, rstd]);
+        }
+        let (offset, gain) = (&*mean, &*squares);
+        let rows = Rows::new(&mut y);
+        let step = (TASK_NUMBERS / row).max(1);
+        // From the end, which has been read last.
+        each_task((0..pixels).step_by(step).rev().collect(), |first| {
+            let (at, count) = (first * row, (pixels - first).min(step));
+            let (x, gain, offset, y) = (x[at..].as_ptr(), gain.as_ptr(), offset.as_ptr(), rows.at(at));
+            // SAFETY: tasks have their own rows.
+            unsafe { scale_and_shift(x, count, row, gain, offset, self.silu, y) };
+        });
         self.statistics.get_or_init(|| statistics);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
