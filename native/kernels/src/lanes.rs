@@ -27,6 +27,8 @@ pub(crate) trait Lanes: Copy {
     /// Rows of a product's tile of one column, at most.
     const ROWS: usize;
 
+    /// Asks for the line at `from` to be brought near, where there is an instruction for it.
+    unsafe fn prefetch(_from: *const f32) {}
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` numbers, then zeros.

@@ -111,6 +111,12 @@ unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut
                 V::multiply([count, keys, size], Factor::Turned(scores, lanes), head.v, y, false);
                 continue;
             }
+            // Rows of the result are far apart, and writing waits for them: they come while scores are computed.
+            for query in 0..count {
+                for column in (0..size).step_by(LANES) {
+                    V::prefetch(y.0.add(query * y.1 + column));
+                }
+            }
             let sums = Sums::<V>::new(scores.add(KEYS * lanes), lanes);
             let out = (sums.factors.add(lanes), padded(size));
             for block in (0..keys).step_by(KEYS) {
