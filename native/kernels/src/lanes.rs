@@ -160,3 +160,7 @@ macro_rules! for_lanes {
 }
 pub(crate) use for_lanes;
 
+#[cfg(test)]
+pub(crate) mod guarded;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -10,8 +10,8 @@ use crate::simd::{sigmoid, vectorised};
 use crate::spent::used_up;
 use crate::storage::{Rows, each_task, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 use moments::{join, moments, scale_and_shift};
+use rayon::prelude::*;
 use std::sync::OnceLock;
 
 /// `y = x̂ * scale + shift`, then SiLU when asked, with x̂ normalised over the pixels and channels of each group of
@@ -161,7 +161,8 @@ impl CustomOp2 for GroupNorm {
         }
         let mut statistics = vec![0f32; images * self.groups * 2];
         // Means become offsets, and squares gains.
-        let of_groups = mean.chunks_exact_mut(channels / self.groups).zip(squares.chunks_exact_mut(channels / self.groups));
+        let of_groups =
+            mean.chunks_exact_mut(channels / self.groups).zip(squares.chunks_exact_mut(channels / self.groups));
         for (i, ((offset, gain), statistics)) in of_groups.zip(statistics.chunks_exact_mut(2)).enumerate() {
             let of_clip = i / self.groups / per_clip * 2 * channels + i % self.groups * gain.len();
             let (scale, shift) = (&ss[of_clip..], &ss[of_clip + channels..]);
@@ -290,12 +291,19 @@ fn row_sum(values: &[f32], of: impl Fn(usize, f32) -> f32) -> f32 {
     sums.iter().sum()
 }
 
+/// 1 / max(√square, eps); no number if `square` is none.
+#[inline(always)]
+pub(crate) fn reciprocal(square: f32, eps: f32) -> f32 {
+    let root = square.sqrt();
+    1.0 / if root < eps { eps } else { root }
+}
+
 #[inline(always)]
 fn row_statistics(x: &[f32], centre: bool, eps: f32) -> (f32, f32) {
     let count = x.len() as f32;
     let mean = if centre { row_sum(x, |_, x| x) / count } else { 0.0 };
     let square = row_sum(x, |_, x| (x - mean) * (x - mean)) / count;
-    (mean, if centre { 1.0 / (square + eps).sqrt() } else { 1.0 / square.sqrt().max(eps) })
+    (mean, if centre { 1.0 / (square + eps).sqrt() } else { reciprocal(square, eps) })
 }
 
 vectorised! {

@@ -7,6 +7,7 @@ use crate::device::on_gpus;
 use crate::graph::apply3;
 use crate::join::add;
 use crate::lanes::{LANES, Lanes, for_lanes};
+use crate::norm::reciprocal;
 use crate::simd::{sigmoid, vectorised};
 use crate::spent::used_up;
 use crate::storage::{Rows, each_chunk, slice, sum_parts, tensor, uninitialised, with_values};
@@ -73,12 +74,6 @@ fn lane_sum(len: usize, mut of: impl FnMut(usize) -> f32) -> f32 {
     sums.iter().sum()
 }
 
-#[inline(always)]
-fn reciprocal(x: &[f32], eps: f32) -> f32 {
-    let square = lane_sum(x.len(), |c| x[c] * x[c]) / x.len() as f32;
-    1.0 / square.sqrt().max(eps)
-}
-
 for_lanes! {
     /// Rows that share their gains, plus those of `residual` unless it is empty.
     ///
@@ -88,14 +83,7 @@ for_lanes! {
 }
 
 #[inline(always)]
-unsafe fn forward_in<V: Lanes>(
-    x: &[f32],
-    gain: &[f32],
-    offset: &[f32],
-    residual: &[f32],
-    eps: f32,
-    y: &mut [f32],
-) {
+unsafe fn forward_in<V: Lanes>(x: &[f32], gain: &[f32], offset: &[f32], residual: &[f32], eps: f32, y: &mut [f32]) {
     let channels = gain.len();
     for row in (0..x.len()).step_by(channels) {
         let mut sums = [0f32; LANES];
@@ -106,7 +94,7 @@ unsafe fn forward_in<V: Lanes>(
                 squares = x.mul_add(x, squares);
             }
             squares.store(sums.as_mut_ptr());
-            let rstd = V::splat(1.0 / (sums.iter().sum::<f32>() / channels as f32).sqrt().max(eps));
+            let rstd = V::splat(reciprocal(sums.iter().sum::<f32>() / channels as f32, eps));
             for c in (0..channels).step_by(LANES) {
                 let rest = channels - c;
                 let x = V::read(x.as_ptr().add(row + c), rest).mul(rstd);
@@ -129,7 +117,7 @@ vectorised! {
         let channels = gain.len();
         let (offset, dgain, doffset) = (&offset[..channels], &mut dgain[..channels], &mut doffset[..channels]);
         for ((x, dy), dx) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels)) {
-            let rstd = reciprocal(x, eps);
+            let rstd = reciprocal(lane_sum(channels, |c| x[c] * x[c]) / channels as f32, eps);
             // Apart from the sum, so that it becomes vector code.
             for c in 0..channels {
                 let normal = x[c] * rstd;

@@ -216,6 +216,13 @@ fn attention_gradients() {
         let frames = options(Sequences::Frames(5), causal);
         check("frames", &time[..1], |v| attention(&v[0], None, None, &frames));
         check("frames with bias", &time, |v| attention(&v[0], None, Some(&v[1]), &frames));
+        // More frames than a vector has lanes, heads of whole vectors and of a tail.
+        for (frames, d) in [(16, 64), (19, 33), (33, 128)] {
+            let time = [var(&mut r, &[2, 1, frames, 6 * d]), var(&mut r, &[heads, frames, frames])];
+            let options = options(Sequences::Frames(frames), causal);
+            check("many frames", &time[..1], |v| attention(&v[0], None, None, &options));
+            check("many frames with bias", &time, |v| attention(&v[0], None, Some(&v[1]), &options));
+        }
         let mask = Tensor::new(&[[1f32, 1., 0., 1.], [1., 0., 0., 0.]], &Device::Cpu).unwrap();
         let rows = [var(&mut r, &[2, 4, 3 * c]), var(&mut r, &[2, 3, 2 * c]), var(&mut r, &[heads, 4, 4])];
         for key_mask in [None, Some(mask)] {

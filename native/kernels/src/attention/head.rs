@@ -410,3 +410,6 @@ unsafe fn softmax_backward_of_bias(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,10 +124,7 @@ impl Tile {
     }
 
     #[inline(always)]
-    unsafe fn sums<V: Lanes, const TURNED: bool, const PART: bool, const R: usize, const C: usize>(
-        &self,
-        last: usize,
-    ) {
+    unsafe fn sums<V: Lanes, const TURNED: bool, const PART: bool, const R: usize, const C: usize>(&self, last: usize) {
         unsafe {
             let mut sums = [[V::splat(0.0); C]; R];
             let mut b = self.b;
