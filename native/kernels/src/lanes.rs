@@ -27,8 +27,6 @@ pub(crate) trait Lanes: Copy {
     /// Rows of a product's tile of one column, at most.
     const ROWS: usize;
 
-    /// Asks for the line at `from` to be brought near, where there is an instruction for it.
-    unsafe fn prefetch(_from: *const f32) {}
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
     /// The first `count` numbers, then zeros.
@@ -94,6 +92,19 @@ pub(crate) trait Lanes: Copy {
     unsafe fn silu(self) -> Self {
         unsafe { self.div(Self::splat(1.0).add(Self::splat(0.0).sub(self).exp())) }
     }
+}
+
+/// Asks for `count` numbers at `from` to be brought to the second cache, where there is an instruction for it.
+#[inline(always)]
+pub(crate) fn prefetch(from: *const f32, count: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for at in (0..count).step_by(LANES) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(at).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (from, count);
 }
 
 /// Writes the `rows` x `columns` matrix at `from`, times `scale`, as rows at `to`, padded with zeros to whole vectors in

@@ -4,7 +4,7 @@
 //! and values where they lie. Scores exist for a block of queries and keys at a time, in the first cache; where there are
 //! more keys, the sums of exponentials are corrected from block to block (Milakov and Gimelshein, arXiv:1805.02867).
 
-use crate::lanes::{Factor, LANES, Lanes, for_lanes, turn};
+use crate::lanes::{Factor, LANES, Lanes, for_lanes, prefetch, turn};
 
 /// Queries whose scores exist at a time.
 const QUERIES: usize = 64;
@@ -113,9 +113,7 @@ unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut
             }
             // Rows of the result are far apart, and writing waits for them: they come while scores are computed.
             for query in 0..count {
-                for column in (0..size).step_by(LANES) {
-                    V::prefetch(y.0.add(query * y.1 + column));
-                }
+                prefetch(y.0.add(query * y.1), size);
             }
             let sums = Sums::<V>::new(scores.add(KEYS * lanes), lanes);
             let out = (sums.factors.add(lanes), padded(size));

@@ -40,11 +40,6 @@ impl Lanes for Avx512 {
     const ROWS: usize = 16;
 
     #[inline(always)]
-    unsafe fn prefetch(from: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
-    }
-
-    #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
         Self(unsafe { _mm512_set1_ps(value) })
     }
@@ -157,11 +152,6 @@ pub(crate) struct Avx2(__m256, __m256);
 impl Lanes for Avx2 {
     const COLUMNS: usize = 1;
     const ROWS: usize = 4;
-
-    #[inline(always)]
-    unsafe fn prefetch(from: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
-    }
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> Self {
