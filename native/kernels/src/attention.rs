@@ -1,6 +1,6 @@
 //! Self-attention over pixels, frames or rows, with optional context keys, position bias, causality and key mask.
 //!
-//! No more than a block of scores exists at a time.
+//! No more than the scores of a block of queries exist at a time.
 
 mod cpu;
 #[cfg(feature = "cuda")]

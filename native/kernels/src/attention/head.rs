@@ -1,8 +1,9 @@
 //! One head of one sequence, forward and backward.
 //!
 //! Scores are kept turned, a row a key and a lane a query: softmax then goes from row to row, and products read queries, keys
-//! and values where they lie. Scores exist for a block of queries and keys at a time, in the first cache; where there are
-//! more keys, the sums of exponentials are corrected from block to block (Milakov and Gimelshein, arXiv:1805.02867).
+//! and values where they lie. Forward, scores exist for a block of queries and keys at a time, in the first cache; where there
+//! are more keys, the sums of exponentials are corrected from block to block (Milakov and Gimelshein, arXiv:1805.02867).
+//! Backward, they exist for a block of queries and all keys.
 
 use crate::lanes::{Factor, LANES, Lanes, for_lanes, prefetch, turn};
 

@@ -2,6 +2,7 @@
 
 use super::product::{Factor, multiply};
 use super::{LANES, Lanes};
+use crate::simd;
 
 /// Sixteen numbers.
 #[derive(Clone, Copy)]
@@ -102,6 +103,20 @@ impl Lanes for Plain {
     #[inline(always)]
     unsafe fn times_power_of_two(self, shifted: Self) -> Self {
         self.with(shifted, |value, shifted| value * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23))
+    }
+
+    /// Four at a time: not all sixteen and what is computed of them fit in registers.
+    #[inline(always)]
+    unsafe fn exp(self) -> Self {
+        let mut result = self.0;
+        for four in result.as_chunks_mut::<4>().0 {
+            for x in four {
+                let below = *x < -87.3;
+                let power = simd::exp(*x);
+                *x = if below { 0.0 } else { power };
+            }
+        }
+        Self(result)
     }
 
     unsafe fn turn(from: *const f32, row: usize, scale: f32, to: *mut f32, to_row: usize) {

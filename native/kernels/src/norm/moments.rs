@@ -79,33 +79,47 @@ unsafe fn moments_in<V: Lanes>(
     mean: *mut f32,
     squares: *mut f32,
 ) {
-    for first in (0..pixels).step_by(BLOCK) {
-        let more = (pixels - first).min(BLOCK);
-        let share = 1.0 / more as f32;
+    let mut first = 0;
+    while first < pixels {
+        // What fills no block is joined pixel by pixel.
+        let more = if pixels - first >= BLOCK { BLOCK } else { 1 };
         for column in (0..columns).step_by(LANES) {
             unsafe {
                 let (x, rest) = (x.add(first * row + column), columns - column);
                 let (mean, squares) = (mean.add(column), squares.add(column));
-                let mut values = [V::splat(0.0); BLOCK];
-                let mut sum = V::splat(0.0);
-                for (i, value) in values.iter_mut().enumerate().take(more) {
-                    *value = V::read(x.add(i * row), rest);
-                    sum = sum.add(*value);
-                }
-                let centre = sum.mul(V::splat(share));
-                let mut of_block = V::splat(0.0);
-                for value in values.into_iter().take(more) {
-                    let difference = value.sub(centre);
-                    of_block = difference.mul_add(difference, of_block);
-                }
+                let of_block: (V, V) = match more {
+                    1 => of_block::<V, 1>(x, row, rest),
+                    _ => of_block::<V, BLOCK>(x, row, rest),
+                };
                 let found = match first {
-                    0 => (centre, of_block),
-                    n => joined(n, (V::read(mean, rest), V::read(squares, rest)), more, (centre, of_block)),
+                    0 => of_block,
+                    n => joined(n, (V::read(mean, rest), V::read(squares, rest)), more, of_block),
                 };
                 found.0.write(mean, rest);
                 found.1.write(squares, rest);
             }
         }
+        first += more;
+    }
+}
+
+/// The mean and the sum of squares of `N` pixels.
+#[inline(always)]
+unsafe fn of_block<V: Lanes, const N: usize>(x: *const f32, row: usize, rest: usize) -> (V, V) {
+    unsafe {
+        let mut values = [V::splat(0.0); N];
+        let mut sum = V::splat(0.0);
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = V::read(x.add(i * row), rest);
+            sum = sum.add(*value);
+        }
+        let mean = sum.mul(V::splat(1.0 / N as f32));
+        let mut squares = V::splat(0.0);
+        for value in values {
+            let difference = value.sub(mean);
+            squares = difference.mul_add(difference, squares);
+        }
+        (mean, squares)
     }
 }
 
