@@ -87,6 +87,16 @@ pub(crate) trait Lanes: Copy {
         }
     }
 
+    /// The slope of [`Self::silu`].
+    #[inline(always)]
+    unsafe fn silu_slope(self) -> Self {
+        unsafe {
+            let one = Self::splat(1.0);
+            let s = one.div(one.add(Self::splat(0.0).sub(self).exp()));
+            s.mul(self.mul_add(one.sub(s), one))
+        }
+    }
+
     /// x / (1 + e^-x).
     #[inline(always)]
     unsafe fn silu(self) -> Self {

@@ -2,16 +2,17 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
-mod moments;
+mod group;
 
 use crate::device::on_gpus;
 use crate::graph::{apply2, apply3};
-use crate::simd::{sigmoid, vectorised};
+use crate::simd::vectorised;
 use crate::spent::used_up;
 use crate::storage::{Rows, each_task, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use moments::{join, moments, scale_and_shift};
+use group::{finish, join, moments, scale_and_shift, sums};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// `y = x̂ * scale + shift`, then SiLU when asked, with x̂ normalised over the pixels and channels of each group of
@@ -52,75 +53,25 @@ struct GroupNorm {
     statistics_on_gpu: OnceLock<crate::gpu::Floats>,
 }
 
-/// One image of a (pixels, images, channels) array.
-#[derive(Clone, Copy)]
-struct Image {
-    index: usize,
-    images: usize,
+/// Runs `work` on the parts of activations of so many pixels: a part's number, its pixels, and its columns.
+fn each_part(
     pixels: usize,
+    row: usize,
     channels: usize,
+    work: impl Fn(usize, Range<usize>, Range<usize>) + Sync + Send,
+) {
+    // Few pixels are split by images as well; what is added to what does not change.
+    let columns = if pixels > 8 * PART { row } else { channels };
+    let parts = (0..pixels.div_ceil(PART)).flat_map(|part| (0..row).step_by(columns).map(move |at| (part, at)));
+    each_task(parts.collect(), |(part, at)| {
+        work(part, part * PART..((part + 1) * PART).min(pixels), at..at + columns);
+    });
 }
 
-impl Image {
-    #[inline(always)]
-    fn at(&self, pixel: usize) -> usize {
-        (pixel * self.images + self.index) * self.channels
-    }
-}
-
-vectorised! {
-    /// Writes dz to `dx` and adds up dz and dz * x̂ for each channel.
-    fn group_sums(
-        x: &[f32], dy: &[f32], image: Image, mean: &[f32], rstd: &[f32], scale_shift: &[f32], silu: bool, dx: &Rows,
-        sum_dz: &mut [f32], sum_dz_x: &mut [f32],
-    ) {
-        let channels = image.channels;
-        let (scale, shift) = scale_shift.split_at(channels);
-        let (mean, rstd, shift) = (&mean[..channels], &rstd[..channels], &shift[..channels]);
-        for pixel in 0..image.pixels {
-            let at = image.at(pixel);
-            let dx = unsafe { dx.slice(at, channels) };
-            let (x, dy) = (&x[at..at + channels], &dy[at..at + channels]);
-            let (sum_dz, sum_dz_x) = (&mut sum_dz[..channels], &mut sum_dz_x[..channels]);
-            for c in 0..channels {
-                let normal = (x[c] - mean[c]) * rstd[c];
-                let dz = if silu {
-                    let z = normal * scale[c] + shift[c];
-                    let s = sigmoid(z);
-                    dy[c] * s * (1.0 + z * (1.0 - s))
-                } else {
-                    dy[c]
-                };
-                dx[c] = dz;
-                sum_dz[c] += dz;
-                sum_dz_x[c] += dz * normal;
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// dx = dz * gain + x * slope + offset, in place of dz.
-    fn group_finish(x: &[f32], image: Image, gain: &[f32], slope: &[f32], offset: &[f32], dx: &Rows) {
-        let channels = image.channels;
-        let (gain, slope, offset) = (&gain[..channels], &slope[..channels], &offset[..channels]);
-        for pixel in 0..image.pixels {
-            let at = image.at(pixel);
-            let dx = unsafe { dx.slice(at, channels) };
-            let x = &x[at..at + channels];
-            for c in 0..channels {
-                dx[c] = dx[c] * gain[c] + x[c] * slope[c] + offset[c];
-            }
-        }
-    }
-}
-
-impl GroupNorm {
-    fn images(&self, shape: &Shape) -> Result<(Vec<Image>, usize)> {
-        let (height, width, images, channels) = shape.dims4()?;
-        let image = |index| Image { index, images, pixels: height * width, channels };
-        Ok(((0..images).map(image).collect(), channels))
-    }
+/// Runs `work` on the first row and the number of rows of each task, from the end, which has been read last.
+fn each_rows(rows: usize, row: usize, work: impl Fn(usize, usize) + Sync + Send) {
+    let step = (TASK_NUMBERS / row).max(1);
+    each_task((0..rows).step_by(step).rev().collect(), |first| work(first, (rows - first).min(step)));
 }
 
 impl CustomOp2 for GroupNorm {
@@ -139,15 +90,12 @@ impl CustomOp2 for GroupNorm {
         }
         // Mean and squares of each part.
         let mut found = uninitialised(pixels.div_ceil(PART) * 2 * row);
-        // Few pixels are split by images as well; what is added to what does not change.
-        let columns = if pixels > 8 * PART { row } else { channels };
         let parts = Rows::new(&mut found);
-        let tasks = (0..pixels).step_by(PART).flat_map(|first| (0..row).step_by(columns).map(move |at| (first, at)));
-        each_task(tasks.collect(), |(first, at)| {
-            let mean = parts.at(first / PART * 2 * row + at);
-            let count = (pixels - first).min(PART);
+        each_part(pixels, row, channels, |part, pixels, columns| {
+            let mean = parts.at(part * 2 * row + columns.start);
+            let x = x[pixels.start * row + columns.start..].as_ptr();
             // SAFETY: tasks have their own columns of a part.
-            unsafe { moments(x.as_ptr().add(first * row + at), row, count, columns, mean, mean.add(row)) };
+            unsafe { moments(x, row, pixels.len(), columns.len(), mean, mean.add(row)) };
         });
         let (all, rest) = found.split_at_mut(2 * row);
         let (mean, squares) = all.split_at_mut(row);
@@ -179,10 +127,8 @@ impl CustomOp2 for GroupNorm {
         }
         let (offset, gain) = (&*mean, &*squares);
         let rows = Rows::new(&mut y);
-        let step = (TASK_NUMBERS / row).max(1);
-        // From the end, which has been read last.
-        each_task((0..pixels).step_by(step).rev().collect(), |first| {
-            let (at, count) = (first * row, (pixels - first).min(step));
+        each_rows(pixels, row, |first, count| {
+            let at = first * row;
             let (x, gain, offset, y) = (x[at..].as_ptr(), gain.as_ptr(), offset.as_ptr(), rows.at(at));
             // SAFETY: tasks have their own rows.
             unsafe { scale_and_shift(x, count, row, gain, offset, self.silu, y) };
@@ -199,56 +145,79 @@ impl CustomOp2 for GroupNorm {
         if x.device().is_cuda() {
             return self.gpu_backward(x, ss, grad);
         }
-        let (images, channels) = self.images(x.shape())?;
-        let clips = ss.dims()[0];
-        let per_clip = images.len() / clips;
-        let width = channels / self.groups;
+        let (height, width, images, channels) = x.dims4()?;
+        let (pixels, row) = (height * width, images * channels);
+        let (clips, of_group) = (ss.dims()[0], channels / self.groups);
+        let per_clip = images / clips;
         let Some(statistics) = self.statistics.get() else { bail!("group_norm: backward before forward") };
         let mut dx = uninitialised(x.elem_count());
-        let mut sums = vec![0f32; images.len() * 2 * channels];
-        let rows = Rows::new(&mut dx);
+        let mut dss = vec![0f32; clips * 2 * channels];
+        if dx.is_empty() {
+            return Ok((Some(tensor(dx, x.shape())?), Some(tensor(dss, ss.shape())?)));
+        }
+        // Of each column of a row: what its numbers are multiplied with, and what is added.
+        let [mut gain, mut offset, mut mean, mut rest] = [0; 4].map(|_| vec![0f32; row]);
+        // Sums of dz and of dz (x - mean) of each part.
+        let mut found = uninitialised(pixels.div_ceil(PART) * 2 * row);
         with_values(x, |x| {
             with_values(ss, |ss| {
                 with_values(grad, |dy| {
-                    let work = |image: &Image, sums: &mut [f32]| {
-                        let mut scratch = vec![0f32; 3 * channels];
-                        let (mean, rest) = scratch.split_at_mut(channels);
-                        let (rstd, offset) = rest.split_at_mut(channels);
-                        let statistics = &statistics[image.index * 2 * self.groups..][..2 * self.groups];
-                        for c in 0..channels {
-                            mean[c] = statistics[c / width * 2];
-                            rstd[c] = statistics[c / width * 2 + 1];
+                    let groups = gain.chunks_exact_mut(of_group).zip(offset.chunks_exact_mut(of_group));
+                    for (i, ((gain, offset), mean)) in groups.zip(mean.chunks_exact_mut(of_group)).enumerate() {
+                        let of_clip = i / self.groups / per_clip * 2 * channels + i % self.groups * of_group;
+                        mean.fill(statistics[2 * i]);
+                        for (c, (gain, offset)) in gain.iter_mut().zip(offset).enumerate() {
+                            *gain = statistics[2 * i + 1] * ss[of_clip + c];
+                            *offset = ss[of_clip + channels + c] - statistics[2 * i] * *gain;
                         }
-                        let ss = &ss[image.index / per_clip * 2 * channels..][..2 * channels];
-                        let (sum_dz_x, sum_dz) = sums.split_at_mut(channels);
-                        group_sums(x, dy, *image, mean, rstd, ss, self.silu, &rows, sum_dz, sum_dz_x);
-                        let count = (image.pixels * width) as f32;
-                        for group in 0..self.groups {
-                            let range = group * width..(group + 1) * width;
-                            let sum_d: f32 = range.clone().map(|c| ss[c] * sum_dz[c]).sum();
-                            let sum_dx: f32 = range.clone().map(|c| ss[c] * sum_dz_x[c]).sum();
-                            for c in range {
-                                // dx = rstd * (dz * scale - mean(dz * scale) - x̂ * mean(dz * scale * x̂))
-                                let (m, r) = (mean[c], rstd[c]);
-                                let slope = -r * r * sum_dx / count;
-                                offset[c] = -r * sum_d / count - m * slope;
-                                mean[c] = slope;
-                                rstd[c] = r * ss[c];
-                            }
+                    }
+                    let parts = Rows::new(&mut found);
+                    let of_columns = [&gain, &offset, &mean];
+                    each_part(pixels, row, channels, |part, pixels, columns| {
+                        let sum = parts.at(part * 2 * row + columns.start);
+                        let both = [x, dy].map(|values| values[pixels.start * row + columns.start..].as_ptr());
+                        let of_columns = of_columns.map(|values| values[columns.start..].as_ptr());
+                        // SAFETY: tasks have their own columns of a part.
+                        unsafe {
+                            sums(both, row, pixels.len(), columns.len(), of_columns, self.silu, sum, sum.add(row));
                         }
-                        group_finish(x, *image, rstd, mean, offset, &rows);
-                    };
-                    images.par_iter().zip(sums.par_chunks_mut(2 * channels)).for_each(|(image, s)| work(image, s));
+                    });
+                    let (total, more) = found.split_at_mut(2 * row);
+                    for part in more.chunks_exact(2 * row) {
+                        total.iter_mut().zip(part).for_each(|(to, from)| *to += from);
+                    }
+                    let (sum, products) = total.split_at_mut(row);
+                    let count = (pixels * of_group) as f32;
+                    for (i, first) in (0..row).step_by(of_group).enumerate() {
+                        let (mean_of, rstd) = (statistics[2 * i], statistics[2 * i + 1]);
+                        let columns = first..first + of_group;
+                        let dot = |of: &[f32]| gain[columns.clone()].iter().zip(of).map(|(a, b)| a * b).sum::<f32>();
+                        // dx = rstd * (dz * scale - mean(dz * scale) - x̂ * mean(dz * scale * x̂)), and gain = rstd * scale.
+                        let slope = -rstd * rstd * dot(&products[columns.clone()]) / count;
+                        let shift = -dot(&sum[columns.clone()]) / count - mean_of * slope;
+                        products[columns.clone()].iter_mut().for_each(|product| *product *= rstd);
+                        mean[columns.clone()].fill(slope);
+                        rest[columns].fill(shift);
+                    }
+                    let of_columns = [&gain, &offset, &mean, &rest];
+                    let rows = Rows::new(&mut dx);
+                    each_rows(pixels, row, |first, count| {
+                        let both = [x, dy].map(|values| values[first * row..].as_ptr());
+                        let (of_columns, dx) = (of_columns.map(|values| values.as_ptr()), rows.at(first * row));
+                        // SAFETY: tasks have their own rows.
+                        unsafe { finish(both, count, row, of_columns, self.silu, dx) };
+                    });
+                    let images = products.chunks_exact(channels).zip(sum.chunks_exact(channels));
+                    for (image, (products, sum)) in images.enumerate() {
+                        let (scale, shift) =
+                            dss[image / per_clip * 2 * channels..][..2 * channels].split_at_mut(channels);
+                        scale.iter_mut().zip(products).for_each(|(to, from)| *to += from);
+                        shift.iter_mut().zip(sum).for_each(|(to, from)| *to += from);
+                    }
                     Ok(())
                 })
             })
         })?;
-        let mut dss = vec![0f32; clips * 2 * channels];
-        for (image, sums) in sums.chunks_exact(2 * channels).enumerate() {
-            for (to, from) in dss[image / per_clip * 2 * channels..].iter_mut().zip(sums) {
-                *to += from;
-            }
-        }
         Ok((Some(tensor(dx, x.shape())?), Some(tensor(dss, ss.shape())?)))
     }
 }

@@ -1,4 +1,4 @@
-//! Group norm's statistics and result: one read of the activations each, in the order in which they lie.
+//! Group norm's statistics and result, and the same backward: one read of the activations each, in the order in which they lie.
 //!
 //! Means and sums of squares of blocks of pixels are joined as they come (Chan, Golub and LeVeque, 1979): as exact as two
 //! reads, whatever the mean.
@@ -38,6 +38,40 @@ for_lanes! {
         more_mean: *const f32,
         more_squares: *const f32,
     ) = join_in
+}
+
+for_lanes! {
+    /// Of each of `columns` columns of `pixels` rows at x and dy (`both`), `row` numbers apart: the sum of dz to `sum`, and that of dz (x - mean) to
+    /// `products`, where dz is the gradient of z = x * gain + offset, before SiLU when asked.
+    ///
+    /// # Safety
+    /// There are so many of all of them.
+    pub(super) unsafe fn sums(
+        both: [*const f32; 2],
+        row: usize,
+        pixels: usize,
+        columns: usize,
+        of_columns: [*const f32; 3],
+        silu: bool,
+        sum: *mut f32,
+        products: *mut f32,
+    ) = sums_in
+}
+
+for_lanes! {
+    /// `dx = dz * gain + x * slope + rest`, with dz as in [`sums`], for `rows` rows of `row` numbers. `of_columns` are gain,
+    /// offset, slope and rest.
+    ///
+    /// # Safety
+    /// There are so many numbers.
+    pub(super) unsafe fn finish(
+        both: [*const f32; 2],
+        rows: usize,
+        row: usize,
+        of_columns: [*const f32; 4],
+        silu: bool,
+        dx: *mut f32,
+    ) = finish_in
 }
 
 for_lanes! {
@@ -164,5 +198,82 @@ unsafe fn scale_and_shift_in<V: Lanes>(
                 (if silu { z.silu() } else { z }).write(y.add(at), rest);
             }
         }
+    }
+}
+
+#[inline(always)]
+unsafe fn sums_in<V: Lanes>(
+    [x, dy]: [*const f32; 2],
+    row: usize,
+    pixels: usize,
+    columns: usize,
+    of_columns: [*const f32; 3],
+    silu: bool,
+    sum: *mut f32,
+    products: *mut f32,
+) {
+    for first in (0..pixels).step_by(BLOCK) {
+        for column in (0..columns).step_by(LANES) {
+            let (at, rest) = (first * row + column, columns - column);
+            unsafe {
+                let (sum, products) = (sum.add(column), products.add(column));
+                let [gain, offset, mean]: [V; 3] = read_all(of_columns, column, rest);
+                let mut found = match first {
+                    0 => [V::splat(0.0); 2],
+                    _ => [V::read(sum, rest), V::read(products, rest)],
+                };
+                for i in 0..(pixels - first).min(BLOCK) {
+                    let at = at + i * row;
+                    let (x, dz): (V, V) = gradient_of_z([x.add(at), dy.add(at)], rest, [gain, offset], silu);
+                    found = [found[0].add(dz), dz.mul_add(x.sub(mean), found[1])];
+                }
+                found[0].write(sum, rest);
+                found[1].write(products, rest);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_in<V: Lanes>(
+    [x, dy]: [*const f32; 2],
+    rows: usize,
+    row: usize,
+    of_columns: [*const f32; 4],
+    silu: bool,
+    dx: *mut f32,
+) {
+    for first in (0..rows).step_by(BLOCK) {
+        for column in (0..row).step_by(LANES) {
+            let (at, rest) = (first * row + column, row - column);
+            unsafe {
+                let [gain, offset, slope, shift]: [V; 4] = read_all(of_columns, column, rest);
+                for i in 0..(rows - first).min(BLOCK) {
+                    let at = at + i * row;
+                    let (x, dz): (V, V) = gradient_of_z([x.add(at), dy.add(at)], rest, [gain, offset], silu);
+                    dz.mul_add(gain, x.mul_add(slope, shift)).write(dx.add(at), rest);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn read_all<V: Lanes, const N: usize>(from: [*const f32; N], column: usize, rest: usize) -> [V; N] {
+    unsafe {
+        let mut found = [V::splat(0.0); N];
+        for (found, from) in found.iter_mut().zip(from) {
+            *found = V::read(from.add(column), rest);
+        }
+        found
+    }
+}
+
+/// x and dz.
+#[inline(always)]
+unsafe fn gradient_of_z<V: Lanes>([x, dy]: [*const f32; 2], rest: usize, [gain, offset]: [V; 2], silu: bool) -> (V, V) {
+    unsafe {
+        let (x, dy) = (V::read(x, rest), V::read(dy, rest));
+        (x, if silu { dy.mul(x.mul_add(gain, offset).silu_slope()) } else { dy })
     }
 }
