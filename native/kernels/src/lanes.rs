@@ -9,12 +9,29 @@ mod product;
 mod x86;
 
 pub(crate) use plain::Plain;
-pub(crate) use product::Factor;
+pub(crate) use product::{Factor, Put};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
 
 /// Numbers of a vector.
 pub(crate) const LANES: usize = 16;
+/// Bytes of a result that is written past the caches: it would not stay in the second one until it is read, and its lines
+/// need not be read before they are written.
+const LARGE: usize = 8 << 20;
+
+/// Whether a result of rows of `row` numbers is written past the caches, which needs whole vectors. [`drain`] must follow.
+pub(crate) fn past_caches(result: &[f32], row: usize) -> bool {
+    size_of_val(result) >= LARGE && row.is_multiple_of(LANES) && result.as_ptr().addr().is_multiple_of(4 * LANES)
+}
+
+/// After it, other threads see what was written past the caches.
+pub(crate) fn drain() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 has it.
+    unsafe {
+        std::arch::x86_64::_mm_sfence()
+    };
+}
 
 /// Sixteen f32.
 ///
@@ -32,6 +49,11 @@ pub(crate) trait Lanes: Copy {
     /// The first `count` numbers, then zeros.
     unsafe fn load_part(from: *const f32, count: usize) -> Self;
     unsafe fn store(self, to: *mut f32);
+    /// Past the caches where there is an instruction for it, to a multiple of 64 bytes.
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        unsafe { self.store(to) }
+    }
     /// The first `count` numbers alone.
     unsafe fn store_part(self, to: *mut f32, count: usize);
     unsafe fn add(self, other: Self) -> Self;
@@ -53,7 +75,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn turn(from: *const f32, row: usize, scale: f32, to: *mut f32, to_row: usize);
 
     /// [`product::multiply`], compiled for this instruction set.
-    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool);
+    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), put: Put);
 
     /// Sixteen numbers, or the `rest` of a row.
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use super::Attention;
 use super::head::{self, Head, Matrix, Shape, Target, padded};
+use crate::lanes::{Put, drain, past_caches};
 use crate::product::with_scratch;
 use crate::spent::used_up;
 use crate::storage::{Rows, each_task, slice, tensor, uninitialised, with_values};
@@ -162,6 +163,7 @@ impl Attention {
         let mut dims = lq.dims().to_vec();
         *dims.last_mut().expect("checked") = self.channels;
         let mut y = uninitialised(inputs.qkv.len() / 3);
+        let put = if past_caches(&y, self.size()) { Put::Stream } else { Put::Set };
         let (rows, shape, group) = (Rows::new(&mut y), self.shape(), self.group());
         each_task((0..self.sequences).step_by(group).collect(), |first| {
             with_scratch(self.room(false), |lines| {
@@ -172,11 +174,13 @@ impl Attention {
                         // SAFETY: a head has its own part of each row.
                         unsafe {
                             let head = self.head(sequence, h, &inputs, false, &mut room);
-                            head::forward(&shape, &head, (rows.at(at), self.token_stride * self.channels), room.0);
+                            let y = (rows.at(at), self.token_stride * self.channels);
+                            head::forward(&shape, &head, y, put, room.0);
                         }
                     }
                 }
             });
+            drain();
         });
         Ok((CpuStorage::F32(y), Dims::from(dims)))
     }

@@ -5,7 +5,7 @@
 //! are more keys, the sums of exponentials are corrected from block to block (Milakov and Gimelshein, arXiv:1805.02867).
 //! Backward, they exist for a block of queries and all keys.
 
-use crate::lanes::{Factor, LANES, Lanes, for_lanes, prefetch, turn};
+use crate::lanes::{Factor, LANES, Lanes, Put, for_lanes, prefetch, turn};
 
 /// Queries whose scores exist at a time.
 const QUERIES: usize = 64;
@@ -62,11 +62,11 @@ pub(super) struct Head<'a> {
 }
 
 for_lanes! {
-    /// softmax(q kᵀ / √d + bias) v.
+    /// softmax(q kᵀ / √d + bias) v, which is put to `y`.
     ///
     /// # Safety
-    /// The matrices have the rows of `shape`, `room` begins at a cache line and has as many numbers as the shape says.
-    pub(super) unsafe fn forward(shape: &Shape, head: &Head, y: Target, room: *mut f32) = forward_in
+    /// The matrices have the rows of `shape`, `y` is what `put` asks for, `room` begins at a cache line and has as many numbers as the shape says.
+    pub(super) unsafe fn forward(shape: &Shape, head: &Head, y: Target, put: Put, room: *mut f32) = forward_in
 }
 
 for_lanes! {
@@ -95,7 +95,7 @@ unsafe fn row_of_target((at, row): Target, index: usize) -> Target {
 }
 
 #[inline(always)]
-unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut f32) {
+unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, put: Put, room: *mut f32) {
     let (size, keys) = (shape.size, shape.keys());
     let scale = 1.0 / (size as f32).sqrt();
     for first in (0..shape.tokens).step_by(QUERIES) {
@@ -109,7 +109,7 @@ unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut
             if keys <= KEYS {
                 scores_of::<V>(shape, head, first, count, 0..keys, turned, scores);
                 normalise::<V>(scores, keys, lanes);
-                V::multiply([count, keys, size], Factor::Turned(scores, lanes), head.v, y, false);
+                V::multiply([count, keys, size], Factor::Turned(scores, lanes), head.v, y, put);
                 continue;
             }
             // Rows of the result are far apart, and writing waits for them: they come while scores are computed.
@@ -126,7 +126,7 @@ unsafe fn forward_in<V: Lanes>(shape: &Shape, head: &Head, y: Target, room: *mut
                     sums.correct(count, out);
                 }
                 let v = row_of(head.v, block);
-                V::multiply([count, length, size], Factor::Turned(scores, lanes), v, out, block > 0);
+                V::multiply([count, length, size], Factor::Turned(scores, lanes), v, out, Put::add(block > 0));
             }
             sums.divide(count, size, out, y);
         }
@@ -148,7 +148,7 @@ unsafe fn scores_of<V: Lanes>(
     unsafe {
         let k = row_of(head.k, keys.start);
         let size = [keys.len(), shape.size, lanes];
-        V::multiply(size, Factor::Rows(k.0, k.1), (turned, lanes), (scores, lanes), false);
+        V::multiply(size, Factor::Rows(k.0, k.1), (turned, lanes), (scores, lanes), Put::Set);
         if head.bias.is_none() && head.mask.is_none() && !shape.causal {
             return;
         }
@@ -324,8 +324,8 @@ unsafe fn backward_in<V: Lanes>(
             normalise::<V>(scores, keys, lanes);
             turn::<V>(dy, [count, size], 1.0, turned, lanes);
             let v = Factor::Rows(head.v.0, head.v.1);
-            V::multiply([keys, size, lanes], v, (turned, lanes), (dscores, lanes), false);
-            V::multiply([keys, count, size], Factor::Rows(scores, lanes), dy, dv, first > 0);
+            V::multiply([keys, size, lanes], v, (turned, lanes), (dscores, lanes), Put::Set);
+            V::multiply([keys, count, size], Factor::Rows(scores, lanes), dy, dv, Put::add(first > 0));
             for lane in (0..lanes).step_by(LANES) {
                 let (p, ds) = (scores.add(lane), dscores.add(lane));
                 if bias.is_empty() {
@@ -334,11 +334,11 @@ unsafe fn backward_in<V: Lanes>(
                     softmax_backward_of_bias(shape, p, ds, lanes, scale, &mut bias[first + lane..]);
                 }
             }
-            V::multiply([keys, count, size], Factor::Rows(dscores, lanes), q, dk, first > 0);
+            V::multiply([keys, count, size], Factor::Rows(dscores, lanes), q, dk, Put::add(first > 0));
             for block in (0..keys).step_by(KEYS) {
                 let length = (keys - block).min(KEYS);
                 let ds = Factor::Turned(dscores.add(block * lanes), lanes);
-                V::multiply([count, length, size], ds, row_of(head.k, block), dq, block > 0);
+                V::multiply([count, length, size], ds, row_of(head.k, block), dq, Put::add(block > 0));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Sixteen f32 in plain Rust: NEON's vectors, or what the base target has.
 
-use super::product::{Factor, multiply};
+use super::product::{Factor, Put, multiply};
 use super::{LANES, Lanes};
 use crate::simd;
 
@@ -127,7 +127,7 @@ impl Lanes for Plain {
         }
     }
 
-    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool) {
-        unsafe { multiply::<Self>(size, a, b, c, add) }
+    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), put: Put) {
+        unsafe { multiply::<Self>(size, a, b, c, put) }
     }
 }

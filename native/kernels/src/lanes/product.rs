@@ -11,7 +11,26 @@ pub(crate) enum Factor {
     Turned(*const f32, usize),
 }
 
-/// `c[m][n] = sum over k of a[m][k] * b[k][n]`, added to what `c` holds when asked to. Matrices are row-major: where they
+/// How a product gets to its place.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Put {
+    /// In place of what is there.
+    Set,
+    /// Added to what is there.
+    Add,
+    /// In place of what is there, past the caches: rows are whole vectors, at multiples of 64 bytes. [`super::drain`] must
+    /// follow.
+    Stream,
+}
+
+impl Put {
+    /// For all parts of a sum but the first.
+    pub fn add(more: bool) -> Self {
+        if more { Self::Add } else { Self::Set }
+    }
+}
+
+/// `c[m][n] = sum over k of a[m][k] * b[k][n]`. Matrices are row-major: where they
 /// begin, and the numbers from a row to the next.
 ///
 /// # Safety
@@ -22,12 +41,12 @@ pub(super) unsafe fn multiply<V: Lanes>(
     a: Factor,
     b: (*const f32, usize),
     c: (*mut f32, usize),
-    add: bool,
+    put: Put,
 ) {
     unsafe {
         match a {
-            Factor::Rows(a, row) => columns::<V, false>(size, a, row, b, c, add),
-            Factor::Turned(a, row) => columns::<V, true>(size, a, row, b, c, add),
+            Factor::Rows(a, row) => columns::<V, false>(size, a, row, b, c, put),
+            Factor::Turned(a, row) => columns::<V, true>(size, a, row, b, c, put),
         }
     }
 }
@@ -39,10 +58,10 @@ unsafe fn columns<V: Lanes, const TURNED: bool>(
     a_row: usize,
     (b, b_row): (*const f32, usize),
     (c, c_row): (*mut f32, usize),
-    add: bool,
+    put: Put,
 ) {
     let mut first = 0;
-    let mut tile = Tile { k, a, a_row, b, b_row, c, c_row, add };
+    let mut tile = Tile { k, a, a_row, b, b_row, c, c_row, put };
     while first < n {
         let rest = n - first;
         let width = unsafe {
@@ -78,7 +97,7 @@ struct Tile {
     b_row: usize,
     c: *mut f32,
     c_row: usize,
-    add: bool,
+    put: Put,
 }
 
 impl Tile {
@@ -147,11 +166,12 @@ impl Tile {
             for (r, sums) in sums.into_iter().enumerate() {
                 for (column, sum) in sums.into_iter().enumerate() {
                     let c = self.c.add(r * self.c_row + column * LANES);
-                    match (PART, self.add) {
-                        (false, false) => sum.store(c),
-                        (false, true) => V::load(c).add(sum).store(c),
-                        (true, false) => sum.store_part(c, last),
-                        (true, true) => V::load_part(c, last).add(sum).store_part(c, last),
+                    match (PART, self.put) {
+                        (false, Put::Set) => sum.store(c),
+                        (false, Put::Add) => V::load(c).add(sum).store(c),
+                        (false, Put::Stream) => sum.stream(c),
+                        (true, Put::Add) => V::load_part(c, last).add(sum).store_part(c, last),
+                        (true, _) => sum.store_part(c, last),
                     }
                 }
             }

@@ -90,8 +90,8 @@ unsafe fn a_product_is_its_definition<V: Lanes>(state: &mut u64) {
         let [a, b, before] = [a_len, (k - 1) * b_row + n, (m - 1) * c_row + n].map(|len| numbers(state, len));
         let (of_a, of_b, c) = (Guarded::new(&a), Guarded::new(&b), Guarded::new(&before));
         let factor = if turned { Factor::Turned(of_a.at(), a_row) } else { Factor::Rows(of_a.at(), a_row) };
-        let add = case % 3 == 0;
-        unsafe { V::multiply([m, k, n], factor, (of_b.at(), b_row), (c.at(), c_row), add) };
+        let put = Put::add(case % 3 == 0);
+        unsafe { V::multiply([m, k, n], factor, (of_b.at(), b_row), (c.at(), c_row), put) };
         for (i, found) in c.values().iter().enumerate() {
             let (row, column) = (i / c_row, i % c_row);
             if column >= n {
@@ -100,7 +100,7 @@ unsafe fn a_product_is_its_definition<V: Lanes>(state: &mut u64) {
             }
             let of = |j: usize| f64::from(if turned { a[j * a_row + row] } else { a[row * a_row + j] });
             let sum: f64 = (0..k).map(|j| of(j) * f64::from(b[j * b_row + column])).sum();
-            let expected = if add { sum + f64::from(before[i]) } else { sum };
+            let expected = if put == Put::Add { sum + f64::from(before[i]) } else { sum };
             assert!((f64::from(*found) - expected).abs() < 1e-5, "{m} {k} {n}: {found} is not {expected}");
         }
     }

@@ -1,6 +1,6 @@
 //! Sixteen f32 in one register of AVX-512, or in two of AVX2.
 
-use super::product::{Factor, multiply};
+use super::product::{Factor, Put, multiply};
 use super::{LANES, Lanes};
 use std::arch::x86_64::*;
 
@@ -57,6 +57,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
         unsafe { _mm512_storeu_ps(to, self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        unsafe { _mm512_stream_ps(to, self.0) };
     }
 
     #[inline(always)]
@@ -140,8 +145,8 @@ impl Lanes for Avx512 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool) {
-        unsafe { multiply::<Self>(size, a, b, c, add) }
+    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), put: Put) {
+        unsafe { multiply::<Self>(size, a, b, c, put) }
     }
 }
 
@@ -178,6 +183,14 @@ impl Lanes for Avx2 {
         unsafe {
             _mm256_storeu_ps(to, self.0);
             _mm256_storeu_ps(to.add(8), self.1);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        unsafe {
+            _mm256_stream_ps(to, self.0);
+            _mm256_stream_ps(to.add(8), self.1);
         }
     }
 
@@ -271,7 +284,7 @@ impl Lanes for Avx2 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), add: bool) {
-        unsafe { multiply::<Self>(size, a, b, c, add) }
+    unsafe fn multiply(size: [usize; 3], a: Factor, b: (*const f32, usize), c: (*mut f32, usize), put: Put) {
+        unsafe { multiply::<Self>(size, a, b, c, put) }
     }
 }

@@ -73,8 +73,10 @@ unsafe fn a_head_is_its_definition<V: Lanes>(state: &mut u64) {
             let shape = Shape { tokens, context, size, causal };
             let mut rows = |count: usize, more: usize| Rows::new(state, count, size, size + more);
             let (q, k, v, dy) = (rows(tokens, case), rows(keys, 2 * size), rows(keys, 0), rows(tokens, 1));
+            // Where rows are whole vectors, past the caches.
+            let (put, between) = if size.is_multiple_of(LANES) { (Put::Stream, LANES) } else { (Put::Set, 2) };
             let [y, dq, dk, dv] =
-                [(tokens, 2), (tokens, 0), (keys, 5), (keys, 0)].map(|(count, more)| rows(count, more));
+                [(tokens, between), (tokens, 0), (keys, 5), (keys, 0)].map(|(count, more)| rows(count, more));
             let width = padded(tokens);
             let mut bias = numbers(state, tokens * width);
             for row in bias.chunks_exact_mut(width) {
@@ -92,7 +94,7 @@ unsafe fn a_head_is_its_definition<V: Lanes>(state: &mut u64) {
             let mut dbias = vec![0f64; if biased { tokens * width } else { 0 }];
             let [room, room_back] = [false, true].map(|backward| Guarded::new(&vec![0f32; shape.room(backward)]));
             unsafe {
-                forward_in::<V>(&shape, &head, y.target(), room.at());
+                forward_in::<V>(&shape, &head, y.target(), put, room.at());
                 let to = [dq.target(), dk.target(), dv.target()];
                 backward_in::<V>(&shape, &head, dy.matrix(), to, &mut dbias, room_back.at());
             }
