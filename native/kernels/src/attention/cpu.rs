@@ -196,6 +196,7 @@ impl Attention {
         used_up(y)?;
         let mut dqkv = uninitialised(qkv.elem_count());
         let mut dcontext = vec![0f32; self.sequences * self.context * 2 * self.channels];
+        let put = if past_caches(&dqkv, self.size()) { Put::Stream } else { Put::Set };
         let (rows, context_rows) = (Rows::new(&mut dqkv), Rows::new(&mut dcontext));
         let bias_len = if self.has_bias { self.heads * self.tokens * padded(self.tokens) } else { 0 };
         // Fixed groups of sequences, each with its own sum, so that the bias gradient has one order of addition.
@@ -221,11 +222,12 @@ impl Attention {
                                         unsafe {
                                             let head = self.head(sequence, h, &inputs, true, &mut room);
                                             let to = (&rows, &context_rows);
-                                            self.head_backward(sequence, h, &head, dy, to, dbias, room);
+                                            self.head_backward(sequence, h, &head, dy, to, put, dbias, room);
                                         }
                                     }
                                 }
                             });
+                            drain();
                         });
                         Ok(())
                     })
@@ -280,6 +282,7 @@ impl Attention {
         head: &Head,
         dy: &[f32],
         (rows, context_rows): (&Rows, &Rows),
+        put: Put,
         dbias: &mut [f64],
         mut room: Room,
     ) {
@@ -292,13 +295,13 @@ impl Attention {
                 (rows.at(at), row)
             };
             if !self.copied() {
-                return head::backward(&shape, head, dy, [own(0), own(1), own(2)], dbias, room.0);
+                return head::backward(&shape, head, dy, [own(0), own(1), own(2)], put, dbias, room.0);
             }
             let copied = room.rows(self.tokens, shape.size);
             copy(self.tokens, shape.size, dy, copied);
             dy = read(copied);
             let [dk, dv] = [room.rows(shape.keys(), shape.size), room.rows(shape.keys(), shape.size)];
-            head::backward(&shape, head, dy, [own(0), dk, dv], dbias, room.0);
+            head::backward(&shape, head, dy, [own(0), dk, dv], Put::Set, dbias, room.0);
             for (i, (from, row)) in [dk, dv].map(read).into_iter().enumerate() {
                 if self.context > 0 {
                     let at = sequence * self.context * 2 * self.channels + i * self.channels + h * shape.size;

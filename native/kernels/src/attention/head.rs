@@ -70,15 +70,17 @@ for_lanes! {
 }
 
 for_lanes! {
-    /// Gradients of q, k and v from that of the result, and the bias' gradient, which is added to `bias`.
+    /// Gradients of q, k and v from that of the result, which are put to `gradients`, and the bias' gradient, which is added to
+    /// `bias`.
     ///
     /// # Safety
-    /// That of [`forward`]; `bias` is empty or as large as the head's.
+    /// That of [`forward`], for each of the gradients; `bias` is empty or as large as the head's.
     pub(super) unsafe fn backward(
         shape: &Shape,
         head: &Head,
         dy: Matrix,
         gradients: [Target; 3],
+        put: Put,
         bias: &mut [f64],
         room: *mut f32,
     ) = backward_in
@@ -306,10 +308,14 @@ unsafe fn backward_in<V: Lanes>(
     head: &Head,
     dy: Matrix,
     [dq, dk, dv]: [Target; 3],
+    put: Put,
     bias: &mut [f64],
     room: *mut f32,
 ) {
     let (size, keys) = (shape.size, shape.keys());
+    // Sums of several parts are not written once.
+    let once = shape.tokens <= QUERIES && keys <= KEYS;
+    let put = |more: bool| if once { put } else { Put::add(more) };
     let scale = 1.0 / (size as f32).sqrt();
     for first in (0..shape.tokens).step_by(QUERIES) {
         let count = (shape.tokens - first).min(QUERIES);
@@ -325,7 +331,7 @@ unsafe fn backward_in<V: Lanes>(
             turn::<V>(dy, [count, size], 1.0, turned, lanes);
             let v = Factor::Rows(head.v.0, head.v.1);
             V::multiply([keys, size, lanes], v, (turned, lanes), (dscores, lanes), Put::Set);
-            V::multiply([keys, count, size], Factor::Rows(scores, lanes), dy, dv, Put::add(first > 0));
+            V::multiply([keys, count, size], Factor::Rows(scores, lanes), dy, dv, put(first > 0));
             for lane in (0..lanes).step_by(LANES) {
                 let (p, ds) = (scores.add(lane), dscores.add(lane));
                 if bias.is_empty() {
@@ -334,11 +340,11 @@ unsafe fn backward_in<V: Lanes>(
                     softmax_backward_of_bias(shape, p, ds, lanes, scale, &mut bias[first + lane..]);
                 }
             }
-            V::multiply([keys, count, size], Factor::Rows(dscores, lanes), q, dk, Put::add(first > 0));
+            V::multiply([keys, count, size], Factor::Rows(dscores, lanes), q, dk, put(first > 0));
             for block in (0..keys).step_by(KEYS) {
                 let length = (keys - block).min(KEYS);
                 let ds = Factor::Turned(dscores.add(block * lanes), lanes);
-                V::multiply([count, length, size], ds, row_of(head.k, block), dq, Put::add(block > 0));
+                V::multiply([count, length, size], ds, row_of(head.k, block), dq, put(block > 0));
             }
         }
     }

@@ -76,7 +76,7 @@ unsafe fn a_head_is_its_definition<V: Lanes>(state: &mut u64) {
             // Where rows are whole vectors, past the caches.
             let (put, between) = if size.is_multiple_of(LANES) { (Put::Stream, LANES) } else { (Put::Set, 2) };
             let [y, dq, dk, dv] =
-                [(tokens, between), (tokens, 0), (keys, 5), (keys, 0)].map(|(count, more)| rows(count, more));
+                [(tokens, between), (tokens, 0), (keys, between), (keys, 0)].map(|(count, more)| rows(count, more));
             let width = padded(tokens);
             let mut bias = numbers(state, tokens * width);
             for row in bias.chunks_exact_mut(width) {
@@ -96,7 +96,7 @@ unsafe fn a_head_is_its_definition<V: Lanes>(state: &mut u64) {
             unsafe {
                 forward_in::<V>(&shape, &head, y.target(), put, room.at());
                 let to = [dq.target(), dk.target(), dv.target()];
-                backward_in::<V>(&shape, &head, dy.matrix(), to, &mut dbias, room_back.at());
+                backward_in::<V>(&shape, &head, dy.matrix(), to, put, &mut dbias, room_back.at());
             }
 
             let scale = 1.0 / (size as f64).sqrt();
