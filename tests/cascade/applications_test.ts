@@ -66,8 +66,10 @@ Deno.test("what a picture shows matters beyond its first frame", () =>
     const tower = await cascade.stage("image");
     using picture = await pattern(1);
     using video = await cascade.animate(picture, { seed: 4, size: 8 });
-    using embedding = await tower.encode(picture.tensor);
-    assert(Math.abs(Math.hypot(...await embedding.read()) - 1) < 1e-5);
+    using encoded = await tower.encode(picture.tensor);
+    assert(Math.abs(Math.hypot(...await encoded.read()) - 1) < 1e-5);
+    // Brought to unit length again, which may change the last bits.
+    using embedding = await meanEmbedding(encoded);
     using frames = await picture.tensor.reshape([1, 1, 8, 8, 3]);
     const layout = {
       total: 16,

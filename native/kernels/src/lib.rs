@@ -24,6 +24,7 @@ mod graph;
 mod grid;
 mod isa;
 mod join;
+mod lanes;
 mod minimal;
 pub mod motion;
 mod norm;

@@ -2,14 +2,17 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod group;
 
 use crate::device::on_gpus;
 use crate::graph::{apply2, apply3};
-use crate::simd::{sigmoid, vectorised};
+use crate::simd::vectorised;
 use crate::spent::used_up;
-use crate::storage::{Rows, slice, sum_parts, tensor, uninitialised, with_values};
+use crate::storage::{Rows, each_task, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use group::{finish, join, moments, scale_and_shift, sums};
 use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 /// `y = x̂ * scale + shift`, then SiLU when asked, with x̂ normalised over the pixels and channels of each group of
@@ -34,6 +37,11 @@ pub fn group_norm(x: &Tensor, scale_shift: &Tensor, groups: usize, eps: f64, sil
     apply2(&x.contiguous()?, &scale_shift.contiguous()?, op)
 }
 
+/// Pixels whose moments are found together, whatever else there is.
+const PART: usize = 64;
+/// Numbers that a task makes.
+const TASK_NUMBERS: usize = 1 << 16;
+
 struct GroupNorm {
     groups: usize,
     eps: f32,
@@ -45,131 +53,25 @@ struct GroupNorm {
     statistics_on_gpu: OnceLock<crate::gpu::Floats>,
 }
 
-/// One image of a (pixels, images, channels) array.
-#[derive(Clone, Copy)]
-struct Image {
-    index: usize,
-    images: usize,
+/// Runs `work` on the parts of activations of so many pixels: a part's number, its pixels, and its columns.
+fn each_part(
     pixels: usize,
+    row: usize,
     channels: usize,
-    groups: usize,
+    work: impl Fn(usize, Range<usize>, Range<usize>) + Sync + Send,
+) {
+    // Few pixels are split by images as well; what is added to what does not change.
+    let columns = if pixels > 8 * PART { row } else { channels };
+    let parts = (0..pixels.div_ceil(PART)).flat_map(|part| (0..row).step_by(columns).map(move |at| (part, at)));
+    each_task(parts.collect(), |(part, at)| {
+        work(part, part * PART..((part + 1) * PART).min(pixels), at..at + columns);
+    });
 }
 
-impl Image {
-    #[inline(always)]
-    fn at(&self, pixel: usize) -> usize {
-        (pixel * self.images + self.index) * self.channels
-    }
-}
-
-#[inline(always)]
-fn sum_groups(sums: &[f32], groups: usize, mut write: impl FnMut(usize, f32)) {
-    let width = sums.len() / groups;
-    for (group, sums) in sums.chunks_exact(width).enumerate() {
-        write(group, sums.iter().sum());
-    }
-}
-
-vectorised! {
-    fn group_statistics(x: &[f32], image: Image, eps: f32, statistics: &mut [f32], sums: &mut [f32], centres: &mut [f32]) {
-        let Image { pixels, channels, groups, .. } = image;
-        let count = (pixels * channels / groups) as f32;
-        sums.fill(0.0);
-        for pixel in 0..pixels {
-            let row = &x[image.at(pixel)..image.at(pixel) + channels];
-            for (sum, x) in sums.iter_mut().zip(row) {
-                *sum += x;
-            }
-        }
-        sum_groups(sums, groups, |group, sum| statistics[2 * group] = sum / count);
-        for (group, centres) in centres.chunks_exact_mut(channels / groups).enumerate() {
-            centres.fill(statistics[2 * group]);
-        }
-        sums.fill(0.0);
-        for pixel in 0..pixels {
-            let row = &x[image.at(pixel)..image.at(pixel) + channels];
-            for ((sum, x), centre) in sums.iter_mut().zip(row).zip(centres.iter()) {
-                *sum += (x - centre) * (x - centre);
-            }
-        }
-        sum_groups(sums, groups, |group, sum| statistics[2 * group + 1] = 1.0 / (sum / count + eps).sqrt());
-    }
-}
-
-vectorised! {
-    /// y = x * gain + offset, then SiLU: x̂ and the scale-shift in one multiplication.
-    fn group_apply(x: &[f32], image: Image, gain: &[f32], offset: &[f32], silu: bool, y: &Rows) {
-        for pixel in 0..image.pixels {
-            let at = image.at(pixel);
-            let y = unsafe { y.slice(at, image.channels) };
-            let row = &x[at..at + image.channels];
-            if silu {
-                for (((y, x), gain), offset) in y.iter_mut().zip(row).zip(gain).zip(offset) {
-                    let z = x * gain + offset;
-                    *y = z * sigmoid(z);
-                }
-            } else {
-                for (((y, x), gain), offset) in y.iter_mut().zip(row).zip(gain).zip(offset) {
-                    *y = x * gain + offset;
-                }
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// Writes dz to `dx` and adds up dz and dz * x̂ for each channel.
-    fn group_sums(
-        x: &[f32], dy: &[f32], image: Image, mean: &[f32], rstd: &[f32], scale_shift: &[f32], silu: bool, dx: &Rows,
-        sum_dz: &mut [f32], sum_dz_x: &mut [f32],
-    ) {
-        let channels = image.channels;
-        let (scale, shift) = scale_shift.split_at(channels);
-        let (mean, rstd, shift) = (&mean[..channels], &rstd[..channels], &shift[..channels]);
-        for pixel in 0..image.pixels {
-            let at = image.at(pixel);
-            let dx = unsafe { dx.slice(at, channels) };
-            let (x, dy) = (&x[at..at + channels], &dy[at..at + channels]);
-            let (sum_dz, sum_dz_x) = (&mut sum_dz[..channels], &mut sum_dz_x[..channels]);
-            for c in 0..channels {
-                let normal = (x[c] - mean[c]) * rstd[c];
-                let dz = if silu {
-                    let z = normal * scale[c] + shift[c];
-                    let s = sigmoid(z);
-                    dy[c] * s * (1.0 + z * (1.0 - s))
-                } else {
-                    dy[c]
-                };
-                dx[c] = dz;
-                sum_dz[c] += dz;
-                sum_dz_x[c] += dz * normal;
-            }
-        }
-    }
-}
-
-vectorised! {
-    /// dx = dz * gain + x * slope + offset, in place of dz.
-    fn group_finish(x: &[f32], image: Image, gain: &[f32], slope: &[f32], offset: &[f32], dx: &Rows) {
-        let channels = image.channels;
-        let (gain, slope, offset) = (&gain[..channels], &slope[..channels], &offset[..channels]);
-        for pixel in 0..image.pixels {
-            let at = image.at(pixel);
-            let dx = unsafe { dx.slice(at, channels) };
-            let x = &x[at..at + channels];
-            for c in 0..channels {
-                dx[c] = dx[c] * gain[c] + x[c] * slope[c] + offset[c];
-            }
-        }
-    }
-}
-
-impl GroupNorm {
-    fn images(&self, shape: &Shape) -> Result<(Vec<Image>, usize)> {
-        let (height, width, images, channels) = shape.dims4()?;
-        let image = |index| Image { index, images, pixels: height * width, channels, groups: self.groups };
-        Ok(((0..images).map(image).collect(), channels))
-    }
+/// Runs `work` on the first row and the number of rows of each task, from the end, which has been read last.
+fn each_rows(rows: usize, row: usize, work: impl Fn(usize, usize) + Sync + Send) {
+    let step = (TASK_NUMBERS / row).max(1);
+    each_task((0..rows).step_by(step).rev().collect(), |first| work(first, (rows - first).min(step)));
 }
 
 impl CustomOp2 for GroupNorm {
@@ -178,26 +80,59 @@ impl CustomOp2 for GroupNorm {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, ss: &CpuStorage, lss: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (images, channels) = self.images(lx.shape())?;
+        let (height, width, images, channels) = lx.shape().dims4()?;
         let (x, ss) = (slice(self.name(), x, lx)?, slice(self.name(), ss, lss)?);
-        let per_clip = images.len() / lss.dims()[0];
+        let (pixels, row) = (height * width, images * channels);
+        let per_clip = images / lss.dims()[0];
         let mut y = uninitialised(x.len());
-        let rows = Rows::new(&mut y);
-        let width = channels / self.groups;
-        let work = |image: &Image, statistics: &mut [f32]| {
-            let mut scratch = vec![0f32; 2 * channels];
-            let (gain, offset) = scratch.split_at_mut(channels);
-            group_statistics(x, *image, self.eps, statistics, gain, offset);
-            let ss = &ss[image.index / per_clip * 2 * channels..][..2 * channels];
-            for c in 0..channels {
-                let (mean, rstd) = (statistics[c / width * 2], statistics[c / width * 2 + 1]);
-                gain[c] = rstd * ss[c];
-                offset[c] = ss[channels + c] - mean * gain[c];
+        if y.is_empty() {
+            return Ok((CpuStorage::F32(y), lx.shape().clone()));
+        }
+        // Mean and squares of each part.
+        let mut found = uninitialised(pixels.div_ceil(PART) * 2 * row);
+        let parts = Rows::new(&mut found);
+        each_part(pixels, row, channels, |part, pixels, columns| {
+            let mean = parts.at(part * 2 * row + columns.start);
+            let x = x[pixels.start * row + columns.start..].as_ptr();
+            // SAFETY: tasks have their own columns of a part.
+            unsafe { moments(x, row, pixels.len(), columns.len(), mean, mean.add(row)) };
+        });
+        let (all, rest) = found.split_at_mut(2 * row);
+        let (mean, squares) = all.split_at_mut(row);
+        for (i, part) in rest.chunks_exact(2 * row).enumerate() {
+            let before = (i + 1) * PART;
+            let (more, (part, of_part)) = ((pixels - before).min(PART), part.split_at(row));
+            // SAFETY: all are rows.
+            unsafe {
+                join(row, before, mean.as_mut_ptr(), squares.as_mut_ptr(), more, part.as_ptr(), of_part.as_ptr());
             }
-            group_apply(x, *image, gain, offset, self.silu, &rows);
-        };
-        let mut statistics = vec![0f32; images.len() * self.groups * 2];
-        images.par_iter().zip(statistics.par_chunks_mut(2 * self.groups)).for_each(|(image, s)| work(image, s));
+        }
+        let mut statistics = vec![0f32; images * self.groups * 2];
+        // Means become offsets, and squares gains.
+        let of_groups =
+            mean.chunks_exact_mut(channels / self.groups).zip(squares.chunks_exact_mut(channels / self.groups));
+        for (i, ((offset, gain), statistics)) in of_groups.zip(statistics.chunks_exact_mut(2)).enumerate() {
+            let of_clip = i / self.groups / per_clip * 2 * channels + i % self.groups * gain.len();
+            let (scale, shift) = (&ss[of_clip..], &ss[of_clip + channels..]);
+            let mean = offset.iter().sum::<f32>() / offset.len() as f32;
+            let within: f32 = gain.iter().sum();
+            let between: f32 = offset.iter().map(|of_channel| (of_channel - mean).powi(2)).sum();
+            let variance = (within / pixels as f32 + between) / gain.len() as f32;
+            let rstd = 1.0 / (variance + self.eps).sqrt();
+            for (c, (offset, gain)) in offset.iter_mut().zip(gain).enumerate() {
+                *gain = rstd * scale[c];
+                *offset = shift[c] - mean * *gain;
+            }
+            statistics.copy_from_slice(&[mean, rstd]);
+        }
+        let (offset, gain) = (&*mean, &*squares);
+        let rows = Rows::new(&mut y);
+        each_rows(pixels, row, |first, count| {
+            let at = first * row;
+            let (x, gain, offset, y) = (x[at..].as_ptr(), gain.as_ptr(), offset.as_ptr(), rows.at(at));
+            // SAFETY: tasks have their own rows.
+            unsafe { scale_and_shift(x, count, row, gain, offset, self.silu, y) };
+        });
         self.statistics.get_or_init(|| statistics);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
@@ -210,56 +145,79 @@ impl CustomOp2 for GroupNorm {
         if x.device().is_cuda() {
             return self.gpu_backward(x, ss, grad);
         }
-        let (images, channels) = self.images(x.shape())?;
-        let clips = ss.dims()[0];
-        let per_clip = images.len() / clips;
-        let width = channels / self.groups;
+        let (height, width, images, channels) = x.dims4()?;
+        let (pixels, row) = (height * width, images * channels);
+        let (clips, of_group) = (ss.dims()[0], channels / self.groups);
+        let per_clip = images / clips;
         let Some(statistics) = self.statistics.get() else { bail!("group_norm: backward before forward") };
         let mut dx = uninitialised(x.elem_count());
-        let mut sums = vec![0f32; images.len() * 2 * channels];
-        let rows = Rows::new(&mut dx);
+        let mut dss = vec![0f32; clips * 2 * channels];
+        if dx.is_empty() {
+            return Ok((Some(tensor(dx, x.shape())?), Some(tensor(dss, ss.shape())?)));
+        }
+        // Of each column of a row: what its numbers are multiplied with, and what is added.
+        let [mut gain, mut offset, mut mean, mut rest] = [0; 4].map(|_| vec![0f32; row]);
+        // Sums of dz and of dz (x - mean) of each part.
+        let mut found = uninitialised(pixels.div_ceil(PART) * 2 * row);
         with_values(x, |x| {
             with_values(ss, |ss| {
                 with_values(grad, |dy| {
-                    let work = |image: &Image, sums: &mut [f32]| {
-                        let mut scratch = vec![0f32; 3 * channels];
-                        let (mean, rest) = scratch.split_at_mut(channels);
-                        let (rstd, offset) = rest.split_at_mut(channels);
-                        let statistics = &statistics[image.index * 2 * self.groups..][..2 * self.groups];
-                        for c in 0..channels {
-                            mean[c] = statistics[c / width * 2];
-                            rstd[c] = statistics[c / width * 2 + 1];
+                    let groups = gain.chunks_exact_mut(of_group).zip(offset.chunks_exact_mut(of_group));
+                    for (i, ((gain, offset), mean)) in groups.zip(mean.chunks_exact_mut(of_group)).enumerate() {
+                        let of_clip = i / self.groups / per_clip * 2 * channels + i % self.groups * of_group;
+                        mean.fill(statistics[2 * i]);
+                        for (c, (gain, offset)) in gain.iter_mut().zip(offset).enumerate() {
+                            *gain = statistics[2 * i + 1] * ss[of_clip + c];
+                            *offset = ss[of_clip + channels + c] - statistics[2 * i] * *gain;
                         }
-                        let ss = &ss[image.index / per_clip * 2 * channels..][..2 * channels];
-                        let (sum_dz_x, sum_dz) = sums.split_at_mut(channels);
-                        group_sums(x, dy, *image, mean, rstd, ss, self.silu, &rows, sum_dz, sum_dz_x);
-                        let count = (image.pixels * width) as f32;
-                        for group in 0..self.groups {
-                            let range = group * width..(group + 1) * width;
-                            let sum_d: f32 = range.clone().map(|c| ss[c] * sum_dz[c]).sum();
-                            let sum_dx: f32 = range.clone().map(|c| ss[c] * sum_dz_x[c]).sum();
-                            for c in range {
-                                // dx = rstd * (dz * scale - mean(dz * scale) - x̂ * mean(dz * scale * x̂))
-                                let (m, r) = (mean[c], rstd[c]);
-                                let slope = -r * r * sum_dx / count;
-                                offset[c] = -r * sum_d / count - m * slope;
-                                mean[c] = slope;
-                                rstd[c] = r * ss[c];
-                            }
+                    }
+                    let parts = Rows::new(&mut found);
+                    let of_columns = [&gain, &offset, &mean];
+                    each_part(pixels, row, channels, |part, pixels, columns| {
+                        let sum = parts.at(part * 2 * row + columns.start);
+                        let both = [x, dy].map(|values| values[pixels.start * row + columns.start..].as_ptr());
+                        let of_columns = of_columns.map(|values| values[columns.start..].as_ptr());
+                        // SAFETY: tasks have their own columns of a part.
+                        unsafe {
+                            sums(both, row, pixels.len(), columns.len(), of_columns, self.silu, sum, sum.add(row));
                         }
-                        group_finish(x, *image, rstd, mean, offset, &rows);
-                    };
-                    images.par_iter().zip(sums.par_chunks_mut(2 * channels)).for_each(|(image, s)| work(image, s));
+                    });
+                    let (total, more) = found.split_at_mut(2 * row);
+                    for part in more.chunks_exact(2 * row) {
+                        total.iter_mut().zip(part).for_each(|(to, from)| *to += from);
+                    }
+                    let (sum, products) = total.split_at_mut(row);
+                    let count = (pixels * of_group) as f32;
+                    for (i, first) in (0..row).step_by(of_group).enumerate() {
+                        let (mean_of, rstd) = (statistics[2 * i], statistics[2 * i + 1]);
+                        let columns = first..first + of_group;
+                        let dot = |of: &[f32]| gain[columns.clone()].iter().zip(of).map(|(a, b)| a * b).sum::<f32>();
+                        // dx = rstd * (dz * scale - mean(dz * scale) - x̂ * mean(dz * scale * x̂)), and gain = rstd * scale.
+                        let slope = -rstd * rstd * dot(&products[columns.clone()]) / count;
+                        let shift = -dot(&sum[columns.clone()]) / count - mean_of * slope;
+                        products[columns.clone()].iter_mut().for_each(|product| *product *= rstd);
+                        mean[columns.clone()].fill(slope);
+                        rest[columns].fill(shift);
+                    }
+                    let of_columns = [&gain, &offset, &mean, &rest];
+                    let rows = Rows::new(&mut dx);
+                    each_rows(pixels, row, |first, count| {
+                        let both = [x, dy].map(|values| values[first * row..].as_ptr());
+                        let (of_columns, dx) = (of_columns.map(|values| values.as_ptr()), rows.at(first * row));
+                        // SAFETY: tasks have their own rows.
+                        unsafe { finish(both, count, row, of_columns, self.silu, dx) };
+                    });
+                    let images = products.chunks_exact(channels).zip(sum.chunks_exact(channels));
+                    for (image, (products, sum)) in images.enumerate() {
+                        let (scale, shift) =
+                            dss[image / per_clip * 2 * channels..][..2 * channels].split_at_mut(channels);
+                        scale.iter_mut().zip(products).for_each(|(to, from)| *to += from);
+                        shift.iter_mut().zip(sum).for_each(|(to, from)| *to += from);
+                    }
                     Ok(())
                 })
             })
         })?;
-        let mut dss = vec![0f32; clips * 2 * channels];
-        for (image, sums) in sums.chunks_exact(2 * channels).enumerate() {
-            for (to, from) in dss[image / per_clip * 2 * channels..].iter_mut().zip(sums) {
-                *to += from;
-            }
-        }
         Ok((Some(tensor(dx, x.shape())?), Some(tensor(dss, ss.shape())?)))
     }
 }
@@ -302,12 +260,19 @@ fn row_sum(values: &[f32], of: impl Fn(usize, f32) -> f32) -> f32 {
     sums.iter().sum()
 }
 
+/// 1 / max(√square, eps); no number if `square` is none.
+#[inline(always)]
+pub(crate) fn reciprocal(square: f32, eps: f32) -> f32 {
+    let root = square.sqrt();
+    1.0 / if root < eps { eps } else { root }
+}
+
 #[inline(always)]
 fn row_statistics(x: &[f32], centre: bool, eps: f32) -> (f32, f32) {
     let count = x.len() as f32;
     let mean = if centre { row_sum(x, |_, x| x) / count } else { 0.0 };
     let square = row_sum(x, |_, x| (x - mean) * (x - mean)) / count;
-    (mean, if centre { 1.0 / (square + eps).sqrt() } else { 1.0 / square.sqrt().max(eps) })
+    (mean, if centre { 1.0 / (square + eps).sqrt() } else { reciprocal(square, eps) })
 }
 
 vectorised! {

@@ -6,6 +6,8 @@ mod cuda;
 use crate::device::on_gpus;
 use crate::graph::apply3;
 use crate::join::add;
+use crate::lanes::{LANES, Lanes, for_lanes};
+use crate::norm::reciprocal;
 use crate::simd::{sigmoid, vectorised};
 use crate::spent::used_up;
 use crate::storage::{Rows, each_chunk, slice, sum_parts, tensor, uninitialised, with_values};
@@ -72,26 +74,36 @@ fn lane_sum(len: usize, mut of: impl FnMut(usize) -> f32) -> f32 {
     sums.iter().sum()
 }
 
-#[inline(always)]
-fn reciprocal(x: &[f32], eps: f32) -> f32 {
-    let square = lane_sum(x.len(), |c| x[c] * x[c]) / x.len() as f32;
-    1.0 / square.sqrt().max(eps)
+for_lanes! {
+    /// Rows that share their gains, plus those of `residual` unless it is empty.
+    ///
+    /// # Safety
+    /// `x`, `y` and `residual` are of one length, whole rows of as many numbers as `gain` and `offset` have.
+    unsafe fn forward(x: &[f32], gain: &[f32], offset: &[f32], residual: &[f32], eps: f32, y: &mut [f32]) = forward_in
 }
 
-vectorised! {
-    /// Rows that share their gains, plus those of `residual` unless it is empty.
-    fn forward(x: &[f32], gain: &[f32], offset: &[f32], residual: &[f32], eps: f32, y: &mut [f32]) {
-        let channels = gain.len();
-        for (row, (x, y)) in x.chunks_exact(channels).zip(y.chunks_exact_mut(channels)).enumerate() {
-            let rstd = reciprocal(x, eps);
-            for (((y, x), gain), offset) in y.iter_mut().zip(x).zip(gain).zip(offset) {
-                let z = x * rstd * gain + offset;
-                *y = z * sigmoid(z);
+#[inline(always)]
+unsafe fn forward_in<V: Lanes>(x: &[f32], gain: &[f32], offset: &[f32], residual: &[f32], eps: f32, y: &mut [f32]) {
+    let channels = gain.len();
+    for row in (0..x.len()).step_by(channels) {
+        let mut sums = [0f32; LANES];
+        unsafe {
+            let mut squares = V::splat(0.0);
+            for c in (0..channels).step_by(LANES) {
+                let x = V::read(x.as_ptr().add(row + c), channels - c);
+                squares = x.mul_add(x, squares);
             }
-            if !residual.is_empty() {
-                for (y, residual) in y.iter_mut().zip(&residual[row * channels..]) {
-                    *y += residual;
+            squares.store(sums.as_mut_ptr());
+            let rstd = V::splat(reciprocal(sums.iter().sum::<f32>() / channels as f32, eps));
+            for c in (0..channels).step_by(LANES) {
+                let rest = channels - c;
+                let x = V::read(x.as_ptr().add(row + c), rest).mul(rstd);
+                let z = x.mul_add(V::read(gain.as_ptr().add(c), rest), V::read(offset.as_ptr().add(c), rest));
+                let mut found = z.silu();
+                if !residual.is_empty() {
+                    found = found.add(V::read(residual.as_ptr().add(row + c), rest));
                 }
+                found.write(y.as_mut_ptr().add(row + c), rest);
             }
         }
     }
@@ -105,7 +117,7 @@ vectorised! {
         let channels = gain.len();
         let (offset, dgain, doffset) = (&offset[..channels], &mut dgain[..channels], &mut doffset[..channels]);
         for ((x, dy), dx) in x.chunks_exact(channels).zip(dy.chunks_exact(channels)).zip(dx.chunks_exact_mut(channels)) {
-            let rstd = reciprocal(x, eps);
+            let rstd = reciprocal(lane_sum(channels, |c| x[c] * x[c]) / channels as f32, eps);
             // Apart from the sum, so that it becomes vector code.
             for c in 0..channels {
                 let normal = x[c] * rstd;
@@ -168,7 +180,8 @@ impl CustomOp3 for ScaledNorm {
                 let range = at * channels..(at + count) * channels;
                 let (gain, offset) = gains[clip * 2 * channels..][..2 * channels].split_at(channels);
                 let residual = residual.map_or(&[][..], |residual| &residual[range.clone()]);
-                forward(&x[range.clone()], gain, offset, residual, self.eps, &mut y[range]);
+                // SAFETY: all are whole rows.
+                unsafe { forward(&x[range.clone()], gain, offset, residual, self.eps, &mut y[range]) };
             });
         });
         Ok((CpuStorage::F32(y), lx.shape().clone()))

@@ -92,6 +92,13 @@ impl Rows {
         Self { data: values.as_mut_ptr(), len: values.len() }
     }
 
+    /// Where number `at` lies.
+    #[inline(always)]
+    pub fn at(&self, at: usize) -> *mut f32 {
+        debug_assert!(at <= self.len);
+        self.data.wrapping_add(at)
+    }
+
     /// # Safety
     /// No two slices that live at the same time overlap, and the array outlives them.
     #[allow(clippy::mut_from_ref)]

@@ -102,8 +102,11 @@ fn temporal_conv_gradients() {
 fn norm_gradients() {
     let mut r = Random(4);
     for silu in [false, true] {
-        for (n, clips, c, groups) in [(4, 2, 8, 4), (3, 1, 20, 1), (2, 2, 48, 3)] {
-            let vars = [var(&mut r, &[3, 2, n, c]), var(&mut r, &[clips, 2 * c])];
+        // 81 pixels are more than are added up together, 600 more than are split by images.
+        for (h, w, n, clips, c, groups) in
+            [(3, 2, 4, 2, 8, 4), (3, 2, 3, 1, 20, 1), (3, 2, 2, 2, 48, 3), (9, 9, 3, 1, 20, 5), (25, 24, 2, 2, 6, 3)]
+        {
+            let vars = [var(&mut r, &[h, w, n, c]), var(&mut r, &[clips, 2 * c])];
             check("group_norm", &vars, |v| group_norm(&v[0], &v[1], groups, 1e-5, silu));
         }
     }
@@ -216,6 +219,13 @@ fn attention_gradients() {
         let frames = options(Sequences::Frames(5), causal);
         check("frames", &time[..1], |v| attention(&v[0], None, None, &frames));
         check("frames with bias", &time, |v| attention(&v[0], None, Some(&v[1]), &frames));
+        // More frames than a vector has lanes, heads of whole vectors and of a tail.
+        for (frames, d) in [(16, 64), (19, 33), (33, 128)] {
+            let time = [var(&mut r, &[2, 1, frames, 6 * d]), var(&mut r, &[heads, frames, frames])];
+            let options = options(Sequences::Frames(frames), causal);
+            check("many frames", &time[..1], |v| attention(&v[0], None, None, &options));
+            check("many frames with bias", &time, |v| attention(&v[0], None, Some(&v[1]), &options));
+        }
         let mask = Tensor::new(&[[1f32, 1., 0., 1.], [1., 0., 0., 0.]], &Device::Cpu).unwrap();
         let rows = [var(&mut r, &[2, 4, 3 * c]), var(&mut r, &[2, 3, 2 * c]), var(&mut r, &[heads, 4, 4])];
         for key_mask in [None, Some(mask)] {
@@ -263,16 +273,18 @@ fn threads_do_not_change_a_bit() {
     let mut r = Random(8);
     let x = var(&mut r, &[9, 9, 5, 40]);
     let (w, t) = (var(&mut r, &[48, 40, 3, 3]), var(&mut r, &[48, 48, 3]));
-    let ss = var(&mut r, &[1, 96]);
+    let (ss, bias) = (var(&mut r, &[1, 96]), var(&mut r, &[1, 5, 5]));
     let run = || {
         let y = conv2d(&x, &Weight::fixed(w.as_tensor().clone()), None, 1, 1)?;
         let y = temporal_conv(&y, &Weight::fixed(t.as_tensor().clone()), None, 5)?;
         let y = group_norm(&y, &ss, 8, 1e-5, true)?;
         let options = AttentionOptions { heads: 2, sequences: Sequences::Space, causal: false, key_mask: None };
         let y = attention(&y, None, None, &options)?;
-        let grads = y.sum_all()?.backward()?;
+        let frames = AttentionOptions { sequences: Sequences::Frames(5), heads: 1, ..options };
+        let y = attention(&Tensor::cat(&[&y, &y, &y], 3)?, None, Some(&bias), &frames)?;
+        let grads = y.sqr()?.sum_all()?.backward()?;
         let mut all = y.flatten_all()?.to_vec1::<f32>()?;
-        for v in [&x, &w, &t, &ss] {
+        for v in [&x, &w, &t, &ss, &bias] {
             all.extend(grads.get(v).expect("a gradient").flatten_all()?.to_vec1::<f32>()?);
         }
         Result::Ok(all)

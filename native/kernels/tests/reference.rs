@@ -1,6 +1,6 @@
 //! Every op's forward against a plain one in f64, on random shapes and on every instruction set this machine has.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kinora_kernels::*;
 
 mod paths;
@@ -308,7 +308,7 @@ fn attention_is_its_definition() {
     let mut cases = Vec::new();
     for causal in [false, true] {
         for bias in [false, true] {
-            let (h, w, clips, frames) = (r.size(1, 4), r.size(1, 4), r.size(1, 3), r.size(1, 20));
+            let (h, w, clips, frames) = (r.size(1, 4), r.size(1, 4), r.size(1, 3), r.size(1, 40));
             let images = vec![h, w, clips * frames];
             for context in [None, Some((clips, r.size(1, 5)))] {
                 cases.push(Case {
@@ -329,7 +329,7 @@ fn attention_is_its_definition() {
         }
     }
     for (index, case) in cases.iter().enumerate() {
-        let (heads, d) = (r.size(1, 3), r.size(1, 40));
+        let (heads, d) = (r.size(1, 3), r.size(1, 130));
         let c = heads * d;
         let qkv = r.tensor(&[&case.dims[..], &[3 * c]].concat());
         // The row of a token is sequence * stride.0 + token * stride.1.
@@ -385,6 +385,80 @@ fn attention_is_its_definition() {
         let Case { sequences, dims, context, bias, causal, mask } = case;
         let name = format!("attention {index}: {sequences:?} {dims:?} {heads}x{d} {context:?} {bias} {causal} {mask}");
         close(&name, &y, &expected, 20);
+    }
+}
+
+/// What is no number, or too large for one, is seen in all that is computed from it, and nowhere else.
+#[test]
+fn what_is_no_number_is_passed_on() {
+    let mut r = Random(16);
+    let set = |x: &Tensor, at: usize, value: f32| {
+        let mut changed = values(x);
+        changed[at] = value;
+        Tensor::from_vec(changed, x.shape(), &Device::Cpu).unwrap()
+    };
+    // Pixels, and what makes one sequence or more.
+    for (frames, pixels, heads, d) in [(16, 3, 2, 64), (5, 2, 1, 40), (70, 2, 2, 32), (140, 2, 1, 24)] {
+        let (c, sequences) = (heads * d, Sequences::Frames(frames));
+        let options = AttentionOptions { heads, sequences, causal: false, key_mask: None };
+        let x = r.tensor(&[pixels, 1, frames, 3 * c]);
+        for value in [f32::NAN, f32::INFINITY] {
+            // The second frame's first number of q, k and v, in the first pixel.
+            for part in 0..3 {
+                let y = values(&attention(&set(&x, 3 * c + part * c, value), None, None, &options).unwrap());
+                for (i, y) in y.iter().enumerate() {
+                    let (frame, channel) = (i / c, i % c);
+                    // An infinite key has infinite scores, whose weights are 0 where they are negative.
+                    if part == 1 && value.is_infinite() && frame < frames && channel < d {
+                        continue;
+                    }
+                    let reached = match part {
+                        0 => frame == 1 && channel < d,
+                        1 => frame < frames && channel < d,
+                        _ => frame < frames && channel == 0,
+                    };
+                    assert_eq!(y.is_finite(), !reached, "{frames} frames, part {part}, {value} at {i}: {y}");
+                }
+            }
+        }
+    }
+    let (x, ss) = (r.tensor(&[9, 9, 2, 24]), r.tensor(&[1, 48]));
+    for value in [f32::NAN, f32::INFINITY] {
+        let changed = set(&x, 24 * 2 * 80 + 7, value);
+        for (i, y) in values(&group_norm(&changed, &ss, 4, 1e-5, true).unwrap()).iter().enumerate() {
+            let (image, channel) = (i / 24 % 2, i % 24);
+            assert_eq!(y.is_nan(), image == 0 && (6..12).contains(&channel), "group norm at {i}: {y}");
+        }
+        for (i, y) in values(&rms_norm_silu(&changed, &ss, 1e-12).unwrap()).iter().enumerate() {
+            let expected = i / 24 == 2 * 80 && (value.is_nan() || i % 24 == 7);
+            assert_eq!(y.is_nan(), expected, "rms norm at {i}: {y}");
+        }
+    }
+}
+
+/// Group norm of numbers far from zero, over more pixels than are read together.
+#[test]
+fn a_large_mean_does_not_cost_the_variance() {
+    let mut r = Random(17);
+    for (h, w, n, c) in [(13, 17, 3, 20), (25, 24, 2, 20)] {
+        // The first pixel is unlike all others.
+        let mut numbers = values(&(r.tensor(&[h, w, n, c]) + 1000.0).unwrap());
+        numbers[..n * c].fill(-3000.0);
+        let x = Tensor::from_vec(numbers.clone(), (h, w, n, c), &Device::Cpu).unwrap();
+        let ss = Tensor::cat(&[Tensor::ones(c, DType::F32, &Device::Cpu).unwrap(), r.tensor(&[c])], 0).unwrap();
+        let y = values(&group_norm(&x, &ss.unsqueeze(0).unwrap(), 4, 1e-5, false).unwrap());
+        let shift = values(&ss);
+        for (image, group) in product2(n, 4) {
+            let at = |pixel: usize, i: usize| (pixel * n + image) * c + group * 5 + i;
+            let all: Vec<f64> = product2(h * w, 5).map(|(p, i)| f64::from(numbers[at(p, i)])).collect();
+            let (mean, variance) = moments(&all);
+            for (pixel, i) in product2(h * w, 5) {
+                let normal = (f64::from(numbers[at(pixel, i)]) - mean) / (variance + 1e-5).sqrt();
+                let expected = normal + f64::from(shift[c + group * 5 + i]);
+                let found = f64::from(y[at(pixel, i)]);
+                assert!((found - expected).abs() < 2e-5 * (1.0 + expected.abs()), "{found} is not {expected}");
+            }
+        }
     }
 }
 
