@@ -14,6 +14,7 @@ import { type Curve, linePlot } from "./line_plot.ts";
 import {
   type BenchRecord,
   comparisonTable,
+  exists,
   machineLine,
   markdownTable,
   milliseconds,
@@ -177,7 +178,7 @@ function gpuParts(found: BenchRecord): Record<string, string[]> {
   return { "gpu-machine": [...machine, "", ...peaks], "gpu-unet": unet, "gpu-video": videos, "gpu-layers": layers };
 }
 
-/** The records in `docs`, the page that shows each, and how. */
+/** The records in `docs`, the page that shows each, and how; that of a GPU need not be there. */
 export const PAGES: readonly (readonly [
   record: string,
   page: string,
@@ -206,6 +207,7 @@ export function filled(page: string, parts: Readonly<Record<string, readonly str
 if (import.meta.main) {
   const docs = fileURLToPath(new URL("../docs/", import.meta.url));
   for (const [record, name, parts] of PAGES) {
+    if (!await exists(docs + record)) continue;
     const page = docs + name;
     await writeTextWhole(page, filled(await Deno.readTextFile(page), parts(await readRecord(docs + record))));
     console.error(`page: ${page} shows ${record}`);

@@ -385,6 +385,7 @@ export async function record(path: string, added: BenchRecord): Promise<void> {
   await writeTextWhole(path, `${JSON.stringify(all, undefined, 1)}\n`);
 }
 
-async function exists(path: string): Promise<boolean> {
+/** Whether there is a file. */
+export async function exists(path: string): Promise<boolean> {
   return await Deno.stat(path).then(() => true, () => false);
 }

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { KinoraError } from "../../ffi/errors.ts";
 import { linePlot } from "../../bench/line_plot.ts";
 import { filled, PAGES, plots, rooflineTable } from "../../bench/page.ts";
-import { type BenchRecord, readRecord } from "../../bench/report.ts";
+import { type BenchRecord, exists, readRecord } from "../../bench/report.ts";
 
 const recorded = await readRecord(fileURLToPath(new URL("record.json", import.meta.url)));
 const [row] = recorded.rows;
@@ -18,6 +18,7 @@ const scaling: BenchRecord["scaling"] = [[16, 64, 1], [32, 64, 2], [16, 256, 16]
 Deno.test("the pages of the repository show what their records hold", async () => {
   const docs = fileURLToPath(new URL("../../docs/", import.meta.url));
   for (const [record, name, parts] of PAGES) {
+    if (!await exists(docs + record)) continue;
     const page = await Deno.readTextFile(docs + name);
     assertEquals(page, filled(page, parts(await readRecord(docs + record))));
   }
