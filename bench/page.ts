@@ -160,7 +160,7 @@ export function parts(found: BenchRecord): Record<string, string[]> {
 /** Those of another processor on the same page. */
 function amxParts(found: BenchRecord): Record<string, string[]> {
   const { machine, unet, layers } = compared(found);
-  return { "amx-machine": machine, "amx-unet": unet, "amx-memory": memoryTable(found), "amx-layers": layers };
+  return { "amx-machine": machine, "amx-unet": unet, "amx-layers": layers };
 }
 
 /** Those of a GPU. */

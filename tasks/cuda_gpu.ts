@@ -52,7 +52,8 @@ async function launches(modules: string, tool?: string): Promise<Counts> {
   if (tool !== undefined) {
     // The tests look kernels up in one module after the other: that one has them not is no error.
     const options = tool === "memcheck" ? " --report-api-errors no" : "";
-    env["CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"] = `compute-sanitizer --tool ${tool} --error-exitcode 9${options}`;
+    env["CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER"] =
+      `compute-sanitizer --tool ${tool} --error-exitcode 9${options}`;
   }
   const args = ["test", "--release", "--package", "kinora-cuda", "--test", "launches", "--", "--ignored"];
   const { success, stdout } = await new Deno.Command("cargo", { args, env, cwd: NATIVE, stderr: "inherit" }).output();

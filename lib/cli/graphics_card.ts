@@ -44,7 +44,7 @@ function use(library: LibraryInfo | undefined): string {
   if (gpu === null) return `no GPU is used: ${whyNoGpu(library)}`;
   const memory = `${(gpu.memory / 2 ** 30).toFixed(0)} GiB`;
   const convolutions = "version" in gpu.cudnn
-    ? `by cuDNN ${gpu.cudnn.version} in f32 and by Kinora's kernels in bf16`
+    ? `by cuDNN ${gpu.cudnn.version} in f32 and by Kinora's kernels in bf16 unless KINORA_CUDA_PRODUCTS says otherwise`
     : `by Kinora's kernels (${gpu.cudnn.unused})`;
   return `--device cuda computes on ${gpu.name} (compute capability ${
     gpu.capability.join(".")
