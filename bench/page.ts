@@ -173,7 +173,7 @@ function gpuParts(found: BenchRecord): Record<string, string[]> {
     } GB/s.`
   );
   const videos = found.videos.map(({ dtype, frames, size, seconds }) =>
-    `"A butterfly", ${frames} frames of ${size}x${size} in ${dtype}: ${seconds.toPrecision(3)} s.`
+    `${frames} frames of ${size}x${size} in ${dtype}: ${seconds.toPrecision(3)} s.`
   );
   return { "gpu-machine": [...machine, "", ...peaks], "gpu-unet": unet, "gpu-video": videos, "gpu-layers": layers };
 }

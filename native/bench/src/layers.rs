@@ -2,9 +2,7 @@
 
 use crate::case::{Tensors, Work, take};
 use candle_core::{Result, Tensor, Var, bail};
-use kinora_kernels::{
-    AttentionOptions, Sequences, Weight, attention, backward, backward_from, conv2d, linear, temporal_conv,
-};
+use kinora_kernels::{AttentionOptions, Sequences, Weight, attention, backward_from, conv2d, linear, temporal_conv};
 use kinora_networks::norms::GroupNorm;
 use kinora_networks::parameters::{Init, Parameters};
 use serde_json::Value;
@@ -98,10 +96,7 @@ impl Work for Layer {
     fn run(&mut self) -> Result<()> {
         let y = self.output()?;
         if self.train {
-            match y.device().is_cpu() {
-                true => backward_from(&y, &self.cotangent)?,
-                false => backward(&y)?,
-            };
+            backward_from(&y, &self.cotangent)?;
         }
         Ok(())
     }

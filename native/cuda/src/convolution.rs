@@ -59,8 +59,8 @@ pub struct ConvolutionTensors {
     pub y: Address,
 }
 
-/// Blocks that keep a large GPU busy: work is cut into at least as many where there is enough of it. It is the same for every
-/// GPU, so that sums have one order everywhere.
+/// Blocks that keep a large GPU busy, about: what work is cut into is reckoned from them. It is the same for every GPU, so that
+/// sums have one order everywhere.
 pub(crate) const BLOCKS: usize = 528;
 /// Rows whose sums one part of a bias's gradient has.
 const BIAS_ROWS: usize = 256;
@@ -77,7 +77,7 @@ pub(crate) fn rows_per_part(rows: usize, blocks: usize) -> usize {
 /// Channels that a block of a product takes at a time.
 pub(crate) const DEPTH: usize = 32;
 
-/// Into how many parts a product of `blocks` blocks of `steps` steps is cut, and the steps of each, of which there are `least`.
+/// Into how many parts a product of `blocks` blocks of `steps` steps is cut, and the steps of each: at least `least`.
 pub(crate) fn cut(blocks: usize, steps: usize, least: usize) -> (usize, usize) {
     let parts = (BLOCKS / 2 / blocks).max(1);
     let each = steps.div_ceil(parts).max(least.min(steps));

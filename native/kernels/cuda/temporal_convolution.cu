@@ -203,7 +203,8 @@ PRODUCT(f32_bf16, bf16, float, 3)
 // How a weight (outputs, inputs, taps) is packed: for the forward kernels as (taps, outputs, inputs); for the gradient to the
 // input as (taps, inputs, outputs) with the taps in reverse; for cuDNN with channels last, as (outputs, taps, inputs).
 enum Packing { PACKED = 0, TURNED = 1, CHANNELS_LAST = 2 };
-// From f32 to T. grid ceil(outputs * inputs / 256), 256 threads: each all taps of a pair, neighbours side by side in what is written.
+// From f32 to T. grid ceil(outputs * inputs / 256), 256 threads: each all taps of a pair, neighbours side by side in what is
+// written.
 template <typename T>
 __device__ __forceinline__ void pack(const float *__restrict__ w, T *__restrict__ packed, int outputs, int inputs, int taps,
                                      int packing) {

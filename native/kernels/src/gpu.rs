@@ -146,7 +146,7 @@ fn function(device: &CudaDevice, kernel: &str, shared: u32) -> Result<CudaFuncti
         let function = device.get_or_load_custom_func(kernel, module, ptx)?.into_cuda_function();
         found.insert(kernel.to_owned(), (function, FREE_SHARED));
     }
-    let Some((function, most)) = found.get_mut(kernel) else { bail!("there is no kernel {kernel}") };
+    let (function, most) = found.get_mut(kernel).expect("it was put there");
     if shared > *most {
         function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared as i32).w()?;
         *most = shared;

@@ -1,8 +1,9 @@
 //! Operations in candle's graph whose gradients do not go through candle's hands.
 //!
 //! candle adds every gradient that a backward gives to zeros of its argument's shape: three passes over memory for what is
-//! there already, and three times its room. Between operations of this crate gradients are handed over as they are. candle's graph then joins tokens of one number: a token stands for an operation, its arguments are the tokens of
-//! those that made the operation's arguments, and the result hangs on it for whoever else uses it.
+//! there already, and three times its room. Between operations of this crate gradients are handed over as they are. candle's
+//! graph then joins tokens of one number: a token stands for an operation, its arguments are the tokens of those that made
+//! the operation's arguments, and the result hangs on it for whoever else uses it.
 //!
 //! ```text
 //! x ── token ──────────── token ── y        what candle walks: one number an operation
@@ -132,7 +133,7 @@ enum Numbers {
 
 /// Room for one number on a GPU, which nothing reads.
 #[cfg(feature = "cuda")]
-fn one(device: &candle_core::CudaDevice) -> Result<candle_core::CudaStorage> {
+pub(crate) fn one(device: &candle_core::CudaDevice) -> Result<candle_core::CudaStorage> {
     Ok(crate::gpu::Floats::new(device, 1)?.storage())
 }
 

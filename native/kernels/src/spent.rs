@@ -4,6 +4,7 @@
 //! not. Most do not: a sum, a concatenation or a rearrangement needs no values for its gradient, and what an operation
 //! gave is read by the backwards of its users alone, which come first.
 
+use crate::device::on_gpus;
 use crate::graph::apply1;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, Layout, Result, Shape, Tensor, TensorId, bail};
@@ -74,7 +75,7 @@ pub fn backward(loss: &Tensor) -> Result<GradStore> {
     Ok(store)
 }
 
-/// [`backward`] from a tensor on the CPU whose gradient is known: as that of `sum(y * gradient)`, which is not computed.
+/// [`backward`] from a tensor whose gradient is known: as that of `sum(y * gradient)`, which is not computed.
 ///
 /// # Errors
 /// The shapes differ, or an operation in the graph has no backward.
@@ -97,8 +98,17 @@ impl CustomOp1 for From {
         Ok((CpuStorage::F32(vec![0.0]), Shape::from(())))
     }
 
+    on_gpus!(y of_y);
+
     fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
         Ok(Some(self.0.clone()))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl From {
+    fn gpu_forward(&self, (y, _): (&candle_core::CudaStorage, &Layout)) -> Result<(candle_core::CudaStorage, Shape)> {
+        Ok((crate::graph::one(&y.device)?, Shape::from(())))
     }
 }
 

@@ -41,8 +41,8 @@ for_lanes! {
 }
 
 for_lanes! {
-    /// Of each of `columns` columns of `pixels` rows at x and dy (`both`), `row` numbers apart: the sum of dz to `sum`, and that of dz (x - mean) to
-    /// `products`, where dz is the gradient of z = x * gain + offset, before SiLU when asked.
+    /// Of each of `columns` columns of `pixels` rows at x and dy (`both`), `row` numbers apart: the sum of dz to `sum`, and that
+    /// of dz (x - mean) to `products`, where dz is the gradient of z = x * gain + offset, before SiLU when asked.
     ///
     /// # Safety
     /// There are so many of all of them.
