@@ -92,7 +92,7 @@ impl Layer {
 }
 
 impl Work for Layer {
-    /// In training the output's gradient is given, but on a GPU: there candle begins with 1 everywhere.
+    /// In training the output's gradient is given.
     fn run(&mut self) -> Result<()> {
         let y = self.output()?;
         if self.train {
