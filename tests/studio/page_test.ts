@@ -265,9 +265,11 @@ pageTest(
   (studio, browser) =>
     withPictures(async ({ dark, light }) => {
       const page = await opened(browser, studio);
+      // The browser is told of it at once and takes its time: a chooser that opens before is missed.
+      const opens = page.waitForEvent("filechooser");
       await page.getByLabel("What is to be seen").focus();
       await page.keyboard.press("Tab");
-      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Space")]);
+      const [chooser] = await Promise.all([opens, page.keyboard.press("Space")]);
       assert(chooser.isMultiple());
       await chooser.setFiles([dark, light]);
       const names = page.locator("#given .called");
