@@ -39,6 +39,7 @@ mod spent;
 mod step;
 mod storage;
 mod taps;
+mod team;
 mod weight;
 mod weight_gradient;
 

@@ -1,5 +1,6 @@
 //! Reading candle's storage as slices and making tensors of vectors.
 
+use crate::team;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 
@@ -49,6 +50,8 @@ pub(crate) fn each_chunk(values: &mut [f32], len: usize, work: impl Fn(usize, &m
     // A pool of one thread is a worker of a trainer: it is spared the pool's ways.
     if rayon::current_num_threads() == 1 {
         values.chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk));
+    } else if let Some(team) = team::call() {
+        team.each(values.chunks_mut(len).enumerate(), |(i, chunk)| work(i, chunk));
     } else {
         values.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk));
     }
@@ -58,6 +61,8 @@ pub(crate) fn each_chunk(values: &mut [f32], len: usize, work: impl Fn(usize, &m
 pub(crate) fn each_task<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
     if rayon::current_num_threads() == 1 {
         tasks.into_iter().for_each(work);
+    } else if let Some(team) = team::call() {
+        team.each(tasks.into_iter(), work);
     } else {
         tasks.into_par_iter().with_max_len(1).for_each(work);
     }
