@@ -357,15 +357,19 @@ fn multiply_gathered(
         let columns = (n - panel * PANEL).min(PANEL);
         let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
         let b = panels.at(panel);
-        for (i, sources) in sources.chunks_exact(taps * tile_rows).enumerate() {
+        for (i, rows) in sources.chunks_exact(taps * tile_rows).enumerate() {
             let present = (count - i * tile_rows).min(tile_rows);
+            // The next tile's, or those of the first, with which the next panel begins.
+            let next = sources.get((i + 1) * rows.len()..).filter(|next| !next.is_empty()).unwrap_or(sources);
+            let (rows, next) = (rows.as_ptr(), next.as_ptr());
             let at = i * tile_rows * n + panel * PANEL;
             if present == tile_rows && columns == PANEL {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                 let to = &mut out[at..at + (tile_rows - 1) * n + PANEL];
-                unsafe { tile(taps, steps, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
+                unsafe { tile(taps, steps, rows, next, b, bias, to.as_mut_ptr(), n) };
             } else {
-                unsafe { tile(taps, steps, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
+                let to = sums.as_mut_ptr();
+                unsafe { tile(taps, steps, rows, next, b, std::ptr::null(), to, PANEL) };
                 store_sums(&sums, present, columns, bias, &mut out[at..], n);
             }
         }

@@ -169,3 +169,59 @@ fn help() {
     BUSY.set(false);
     HELPERS.fetch_sub(1, Ordering::AcqRel);
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::storage::each_task;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// How often each of so many tasks ran.
+    fn counts(tasks: usize, work: impl Fn(usize) + Sync + Send) -> Vec<usize> {
+        let counts: Vec<_> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+        each_task((0..tasks).collect(), |i| {
+            work(i);
+            counts[i].fetch_add(1, Ordering::Relaxed);
+        });
+        counts.into_iter().map(AtomicUsize::into_inner).collect()
+    }
+
+    #[test]
+    fn every_task_is_done_once_whoever_else_calls() {
+        let barrier = Barrier::new(3);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    barrier.wait();
+                    for tasks in (0..400).map(|i| i % 40) {
+                        assert_eq!(counts(tasks, |_| ()), vec![1; tasks]);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn tasks_of_tasks_are_done() {
+        assert_eq!(counts(9, |i| assert_eq!(counts(i, |_| ()), vec![1; i])), vec![1; 9]);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_after_all_tasks_have_ended() {
+        for bad in [0, 5, 99] {
+            let running = AtomicUsize::new(0);
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                each_task((0..100).collect(), |i| {
+                    running.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(std::time::Duration::from_micros(50));
+                    running.fetch_sub(1, Ordering::Relaxed);
+                    assert_ne!(i, bad);
+                });
+            }));
+            assert!(result.is_err());
+            assert_eq!(running.into_inner(), 0);
+            assert_eq!(counts(20, |_| ()), vec![1; 20]);
+        }
+    }
+}

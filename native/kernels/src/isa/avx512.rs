@@ -97,6 +97,7 @@ macro_rules! tile {
             taps: usize,
             steps: usize,
             rows: *const *const u8,
+            next: *const *const u8,
             b: *const u8,
             bias: *const f32,
             c: *mut f32,
@@ -109,6 +110,18 @@ macro_rules! tile {
                     let rows: [*const u32; ROWS] = *rows.add(tap * ROWS).cast();
                     let mut step = 0;
                     while step + 4 <= steps {
+                        if !next.is_null() {
+                            // A quarter of a line of the next rows, and of the next sums a row.
+                            for row in 0..ROWS / 4 {
+                                let row = *next.add(tap * ROWS + step / 4 % 4 * (ROWS / 4) + row);
+                                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(step / 16 * 64).cast());
+                            }
+                            if tap == 0 && step < 4 * ROWS {
+                                let c = c.wrapping_add((ROWS + step / 4) * stride);
+                                _mm_prefetch::<_MM_HINT_T0>(c.cast());
+                                _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
+                            }
+                        }
                         for step in step..step + 4 {
                             let columns =
                                 [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
@@ -131,8 +144,9 @@ macro_rules! tile {
                         sum[0] = _mm512_add_ps(sum[0], _mm512_loadu_ps(bias));
                         sum[1] = _mm512_add_ps(sum[1], _mm512_loadu_ps(bias.add(16)));
                     }
-                    _mm512_storeu_ps(c.add(r * stride), sum[0]);
-                    _mm512_storeu_ps(c.add(r * stride + 16), sum[1]);
+                    let c = c.add(r * stride);
+                    _mm512_storeu_ps(c, sum[0]);
+                    _mm512_storeu_ps(c.add(16), sum[1]);
                 }
             }
         }
