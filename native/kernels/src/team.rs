@@ -127,7 +127,8 @@ fn share(work: Work) {
     }
     let posted = Posted;
     // SAFETY: it is taken away, and everybody who took it has ended it, before `posted` is gone.
-    lock(&POST).work = Some(unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) });
+    let work = unsafe { std::mem::transmute::<Work<'_>, Work<'static>>(work) };
+    *lock(&POST) = Post { work: Some(work), panic: None };
     POSTS.fetch_add(1, Ordering::Release);
     for _ in HELPERS.load(Ordering::Acquire) + 1..rayon::current_num_threads() {
         HELPERS.fetch_add(1, Ordering::AcqRel);
