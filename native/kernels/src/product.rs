@@ -6,7 +6,7 @@ use crate::isa::{
     Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
 };
 use crate::operands::{round, round_in_place};
-use crate::simd::vectorised;
+use crate::simd::{ask_for, vectorised};
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -232,25 +232,42 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
             with_rows(x, channels, panels.format, &tiles, |base| {
                 split(&mut out, &|first, out| {
                     let sources = pointers(taps, first, out.len() / n, tiles.rows, bytes, base, &nothing);
-                    multiply_gathered(tile, tiles.rows, taps.count(), bytes / STEP, &sources, panels, bias, out);
+                    multiply_gathered(
+                        tile,
+                        tiles.rows,
+                        taps.count(),
+                        bytes / STEP,
+                        &sources,
+                        |_| (),
+                        panels,
+                        bias,
+                        out,
+                    );
                 });
             });
         }
         Tile::Gathered(tile) => split(&mut out, &|first, out| {
             let count = out.len() / n;
-            // Rows that lie together are rounded together, once for all taps.
+            // Rows that lie together are rounded once for all taps, before the tile that is the first to read them.
             if panels.format == Format::Rounded
                 && let Some(around) = taps.around(first, count)
             {
                 let (values, bytes) = (around.len() * channels, channels * STEP);
                 let nothing = vec![0u8; bytes];
                 with_scratch(values * STEP, |rounded| {
-                    // SAFETY: the scratch is this task's, and as large as asked for.
-                    let to = unsafe { std::slice::from_raw_parts_mut(rounded.at(0).cast::<f32>(), values) };
-                    round(&x[around.start * channels..around.end * channels], to);
-                    let base = Base { rows: to.as_ptr().cast(), first: around.start };
+                    let to = rounded.at(0).cast::<f32>();
+                    let base = Base { rows: to.cast(), first: around.start };
                     let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
-                    multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, panels, bias, out);
+                    let mut done = 0;
+                    let ready = |rows: usize| {
+                        let end = taps.around(first, rows).map_or(0, |around| around.end * channels);
+                        let from = &x[around.start * channels + done..end];
+                        // SAFETY: the scratch is this task's, as large as asked for, and nobody reads these yet.
+                        round(from, unsafe { std::slice::from_raw_parts_mut(to.add(done), from.len()) });
+                        done += from.len();
+                        ask_for(&x[end..x.len().min(end + tiles.rows * channels)]);
+                    };
+                    multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, ready, panels, bias, out);
                 });
                 return;
             }
@@ -259,7 +276,8 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
                 pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
                 let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
                 let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
-                multiply_gathered(tile, tiles.rows, 1, panels.blocks * LINE / STEP, &sources, panels, bias, out);
+                let steps = panels.blocks * LINE / STEP;
+                multiply_gathered(tile, tiles.rows, 1, steps, &sources, |_| (), panels, bias, out);
             });
         }),
         Tile::Packed(tile) => split(&mut out, &|first, out| {
@@ -339,13 +357,15 @@ fn pointers(
     all
 }
 
-/// Multiplies a block of rows, given by their pointers, with every panel.
+/// Multiplies a block of rows, given by their pointers, with every panel. `ready` is called with how many of the first rows are
+/// read next, before they are read.
 fn multiply_gathered(
     tile: GatheredTile,
     tile_rows: usize,
     taps: usize,
     steps: usize,
     sources: &[*const u8],
+    mut ready: impl FnMut(usize),
     panels: &Panels,
     bias: Option<&[f32]>,
     out: &mut [f32],
@@ -359,6 +379,9 @@ fn multiply_gathered(
         let b = panels.at(panel);
         for (i, rows) in sources.chunks_exact(taps * tile_rows).enumerate() {
             let present = (count - i * tile_rows).min(tile_rows);
+            if panel == 0 {
+                ready(i * tile_rows + present);
+            }
             // The next tile's, or those of the first, with which the next panel begins.
             let next = sources.get((i + 1) * rows.len()..).filter(|next| !next.is_empty()).unwrap_or(sources);
             let (rows, next) = (rows.as_ptr(), next.as_ptr());
