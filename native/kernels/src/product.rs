@@ -6,7 +6,7 @@ use crate::isa::{
     Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
 };
 use crate::operands::{round, round_in_place};
-use crate::simd::{ask_for, vectorised};
+use crate::simd::vectorised;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
 use rayon::prelude::*;
@@ -238,7 +238,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
                         taps.count(),
                         bytes / STEP,
                         &sources,
-                        |_| (),
+                        |_| None,
                         panels,
                         bias,
                         out,
@@ -248,7 +248,8 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
         }
         Tile::Gathered(tile) => split(&mut out, &|first, out| {
             let count = out.len() / n;
-            // Rows that lie together are rounded once for all taps, before the tile that is the first to read them.
+            // Rows that lie together are rounded once for all taps, before the tile that is the first to read them; that tile
+            // asks for what is rounded for the next one.
             if panels.format == Format::Rounded
                 && let Some(around) = taps.around(first, count)
             {
@@ -258,14 +259,16 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
                     let to = rounded.at(0).cast::<f32>();
                     let base = Base { rows: to.cast(), first: around.start };
                     let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
-                    let mut done = 0;
+                    let (mut done, mut next) = (0, vec![std::ptr::null(); taps.count() * tiles.rows]);
                     let ready = |rows: usize| {
                         let end = taps.around(first, rows).map_or(0, |around| around.end * channels);
                         let from = &x[around.start * channels + done..end];
                         // SAFETY: the scratch is this task's, as large as asked for, and nobody reads these yet.
                         round(from, unsafe { std::slice::from_raw_parts_mut(to.add(done), from.len()) });
                         done += from.len();
-                        ask_for(&x[end..x.len().min(end + tiles.rows * channels)]);
+                        let at = |row: usize| x.as_ptr().wrapping_add(end + row * channels).cast();
+                        next.iter_mut().enumerate().for_each(|(i, to)| *to = at(i % tiles.rows));
+                        Some(next.as_ptr())
                     };
                     multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, ready, panels, bias, out);
                 });
@@ -277,7 +280,7 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
                 let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
                 let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
                 let steps = panels.blocks * LINE / STEP;
-                multiply_gathered(tile, tiles.rows, 1, steps, &sources, |_| (), panels, bias, out);
+                multiply_gathered(tile, tiles.rows, 1, steps, &sources, |_| None, panels, bias, out);
             });
         }),
         Tile::Packed(tile) => split(&mut out, &|first, out| {
@@ -357,15 +360,15 @@ fn pointers(
     all
 }
 
-/// Multiplies a block of rows, given by their pointers, with every panel. `ready` is called with how many of the first rows are
-/// read next, before they are read.
+/// Multiplies a block of rows, given by their pointers, with every panel. Before they are first read, `ready` is called with
+/// how many of them will have been; it may say what a tile asks for meanwhile.
 fn multiply_gathered(
     tile: GatheredTile,
     tile_rows: usize,
     taps: usize,
     steps: usize,
     sources: &[*const u8],
-    mut ready: impl FnMut(usize),
+    mut ready: impl FnMut(usize) -> Option<*const *const u8>,
     panels: &Panels,
     bias: Option<&[f32]>,
     out: &mut [f32],
@@ -379,12 +382,10 @@ fn multiply_gathered(
         let b = panels.at(panel);
         for (i, rows) in sources.chunks_exact(taps * tile_rows).enumerate() {
             let present = (count - i * tile_rows).min(tile_rows);
-            if panel == 0 {
-                ready(i * tile_rows + present);
-            }
             // The next tile's, or those of the first, with which the next panel begins.
             let next = sources.get((i + 1) * rows.len()..).filter(|next| !next.is_empty()).unwrap_or(sources);
-            let (rows, next) = (rows.as_ptr(), next.as_ptr());
+            let next = if panel == 0 { ready(i * tile_rows + present) } else { None }.unwrap_or(next.as_ptr());
+            let rows = rows.as_ptr();
             let at = i * tile_rows * n + panel * PANEL;
             if present == tile_rows && columns == PANEL {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
