@@ -6,7 +6,7 @@
 //!
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
-use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
+use crate::isa::{Format, Isa, LINE, PANEL, tiles};
 use crate::operands::{nearest, round_in_place};
 use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, Turned, with_scratch};
 use crate::simd::vectorised;
@@ -322,7 +322,6 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
     let &Space { height, width, images, .. } = space;
     let (n, channels) = (panels.n, panels.k / SUMS);
     let tiles = tiles(panels.isa, Format::F32);
-    let Tile::Gathered(tile) = tiles.tile else { unreachable!("f32 is read where it lies") };
     let patches = patches_of(space);
     let mut out = uninitialised(height * width * images * n);
     let rows = Rows::new(&mut out);
@@ -353,7 +352,7 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
                             *source = sums[(sum * held + row) * channels..].as_ptr().cast();
                         }
                         let to = products[(sum * held + row) * PANEL..][..tiles.rows * PANEL].as_mut_ptr();
-                        unsafe { tile(1, channels, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
+                        unsafe { (tiles.tile)(1, channels, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
                     }
                 }
                 let mut pixels = [[0f32; CHUNK]; 4];

@@ -2,14 +2,12 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{
-    Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
-};
+use crate::blocks;
+use crate::isa::{Convert, Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, Turn, interleave_bf16, tiles};
 use crate::operands::{round, round_in_place};
 use crate::simd::vectorised;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
-use rayon::prelude::*;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 
@@ -119,7 +117,7 @@ impl Panels {
                             to.add(row * 2 * LINE).copy_from_nonoverlapping(line(row).cast(), LINE);
                         }),
                         Format::Bf16 => (0..lane / 2).for_each(|pair| unsafe {
-                            interleave(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
+                            interleave_bf16(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
                         }),
                     }
                 }
@@ -145,6 +143,16 @@ impl Panels {
             fill(panel, half, columns, unsafe { lines.at(panel * blocks * PANEL_BLOCK).add(half * LINE) });
         });
         Self { isa, format, k, n, blocks, lines }
+    }
+
+    /// Lines of k.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes of all panels.
+    pub fn bytes(&self) -> usize {
+        self.n.div_ceil(PANEL) * self.blocks * PANEL_BLOCK
     }
 
     /// The first block of a panel.
@@ -211,95 +219,52 @@ impl Turned {
 /// `out[row] = bias + sum over taps of x[source(row, tap)] * weights`, rows of `x` having k / taps channels.
 pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, n) = (taps.rows(), panels.n);
+    let mut out = crate::storage::uninitialised(rows * n);
+    if panels.format == Format::Bf16 {
+        blocks::product(x, taps, panels, bias, &mut out);
+        return out;
+    }
     let channels = panels.k / taps.count();
     let tiles = tiles(panels.isa, panels.format);
-    let mut out = crate::storage::uninitialised(rows * n);
     let line_rows = ROW_BLOCK_BYTES / (panels.blocks * LINE);
     let threads = rayon::current_num_threads();
     let fair = rows.div_ceil(threads * if threads > 1 { 4 } else { 1 });
     let block_rows = (line_rows.min(192).min(fair) / tiles.rows).max(1) * tiles.rows;
-    let split = |out: &mut [f32], work: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-        each_chunk(out, block_rows * n, |block, out| work(block * block_rows, out));
-    };
-    let lane = panels.format.lane();
-    match tiles.tile {
-        // Every row is read where it lies, for all taps.
-        Tile::Gathered(tile)
-            if panels.format == Format::F32 || (panels.format == Format::Bf16 && channels.is_multiple_of(lane)) =>
-        {
-            let bytes = channels * LINE / lane;
+    each_chunk(&mut out, block_rows * n, |block, out| {
+        let (first, count) = (block * block_rows, out.len() / n);
+        let mut multiply = |base: Base| {
+            let bytes = channels * STEP;
             let nothing = vec![0u8; bytes];
-            with_rows(x, channels, panels.format, &tiles, |base| {
-                split(&mut out, &|first, out| {
-                    let sources = pointers(taps, first, out.len() / n, tiles.rows, bytes, base, &nothing);
-                    multiply_gathered(tile, tiles.rows, taps.count(), bytes / STEP, &sources, panels, bias, out);
-                });
+            let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+            multiply_gathered(tiles.tile, tiles.rows, taps.count(), channels, &sources, panels, bias, out);
+        };
+        // Every row is read where it lies, for all taps.
+        if panels.format == Format::F32 {
+            return multiply(Base { rows: x.as_ptr().cast(), first: 0 });
+        }
+        // Rows that lie together are rounded together, once for all taps.
+        if let Some(around) = taps.around(first, count) {
+            let values = around.len() * channels;
+            return with_scratch(values * STEP, |rounded| {
+                // SAFETY: the scratch is this task's, and as large as asked for.
+                let to = unsafe { std::slice::from_raw_parts_mut(rounded.at(0).cast::<f32>(), values) };
+                round(&x[around.start * channels..around.end * channels], to);
+                multiply(Base { rows: to.as_ptr().cast(), first: around.start });
             });
         }
-        Tile::Gathered(tile) => split(&mut out, &|first, out| {
-            let count = out.len() / n;
-            // Rows that lie together are rounded together, once for all taps.
-            if panels.format == Format::Rounded
-                && let Some(around) = taps.around(first, count)
-            {
-                let (values, bytes) = (around.len() * channels, channels * STEP);
-                let nothing = vec![0u8; bytes];
-                with_scratch(values * STEP, |rounded| {
-                    // SAFETY: the scratch is this task's, and as large as asked for.
-                    let to = unsafe { std::slice::from_raw_parts_mut(rounded.at(0).cast::<f32>(), values) };
-                    round(&x[around.start * channels..around.end * channels], to);
-                    let base = Base { rows: to.as_ptr().cast(), first: around.start };
-                    let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
-                    multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, panels, bias, out);
-                });
-                return;
-            }
-            with_scratch(count * panels.blocks * LINE, |packed| {
-                let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
-                pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
-                let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
-                let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
-                multiply_gathered(tile, tiles.rows, 1, panels.blocks * LINE / STEP, &sources, panels, bias, out);
-            });
-        }),
-        Tile::Packed(tile) => split(&mut out, &|first, out| {
-            let count = out.len() / n;
-            let padded = count.div_ceil(tiles.rows) * tiles.rows;
-            with_scratch(padded * panels.blocks * LINE, |packed| {
-                let (rows, stride) = (tiles.rows, tiles.rows * LINE);
-                let line_of = |row: usize| packed.at((row / rows * rows * panels.blocks + row % rows) * LINE);
-                for row in count..padded {
-                    zero_lines(line_of(row), panels.blocks, stride);
-                }
-                pack_rows(x, taps, channels, first, count, panels, &tiles, stride, line_of);
-                multiply_packed(tile, tiles.rows, packed, panels, bias, out);
-            });
-        }),
-    }
+        with_scratch(count * panels.blocks * LINE, |packed| {
+            let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
+            pack_rows(x, taps, channels, first, count, panels, tiles.convert, line_of);
+            let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
+            let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
+            multiply_gathered(tiles.tile, tiles.rows, 1, panels.blocks * LINE / STEP, &sources, panels, bias, out);
+        });
+    });
     out
 }
 
-/// Bytes of a step of k: a number in f32, a pair in bf16.
+/// Bytes of a number of k.
 const STEP: usize = 4;
-
-/// Runs `work` on the rows of `x`: as they are, or rounded to bf16 once for all taps.
-fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
-    match format {
-        Format::F32 | Format::Rounded => work(Base { rows: x.as_ptr().cast(), first: 0 }),
-        Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
-            let row_bytes = channels * 2;
-            let convert = |(i, rows): (usize, &[f32])| unsafe {
-                (tiles.convert)(rows.len() / 32, rows.as_ptr(), rounded.at(i * 64 * row_bytes), LINE);
-            };
-            if rayon::current_num_threads() == 1 {
-                x.chunks(64 * channels).enumerate().for_each(convert);
-            } else {
-                x.par_chunks(64 * channels).enumerate().for_each(convert);
-            }
-            work(Base { rows: rounded.at(0), first: 0 });
-        }),
-    }
-}
 
 /// Rows for tasks that only read, and the number of the first of them.
 #[derive(Clone, Copy)]
@@ -372,30 +337,6 @@ fn multiply_gathered(
     }
 }
 
-/// Multiplies a block of packed rows with every panel.
-fn multiply_packed(
-    tile: PackedTile,
-    tile_rows: usize,
-    packed: &Lines,
-    panels: &Panels,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-) {
-    let n = panels.n;
-    let count = out.len() / n;
-    let mut sums = [0f32; MOST_ROWS * PANEL];
-    for panel in 0..n.div_ceil(PANEL) {
-        let columns = (n - panel * PANEL).min(PANEL);
-        let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
-        for i in 0..count.div_ceil(tile_rows) {
-            let a = packed.at(i * tile_rows * panels.blocks * LINE);
-            unsafe { tile(panels.blocks, a, panels.at(panel), sums.as_mut_ptr()) };
-            let present = (count - i * tile_rows).min(tile_rows);
-            store_sums(&sums, present, columns, bias, &mut out[i * tile_rows * n + panel * PANEL..], n);
-        }
-    }
-}
-
 fn store_sums(sums: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, out: &mut [f32], n: usize) {
     for row in 0..rows {
         let (to, from) = (&mut out[row * n..row * n + columns], &sums[row * PANEL..row * PANEL + columns]);
@@ -410,16 +351,15 @@ fn store_sums(sums: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, o
     }
 }
 
-/// Packs `count` gathered rows: row i from `line_of(i)` on, its lines `stride` bytes apart.
-fn pack_rows(
+/// Packs `count` gathered rows, with all taps of a row side by side: row i from `line_of(i)` on.
+pub(crate) fn pack_rows(
     x: &[f32],
     taps: &Taps,
     channels: usize,
     first: usize,
     count: usize,
     panels: &Panels,
-    tiles: &Tiles,
-    stride: usize,
+    convert: Convert,
     line_of: impl Fn(usize) -> *mut u8,
 ) {
     let lane = panels.format.lane();
@@ -429,13 +369,13 @@ fn pack_rows(
         for tap in 0..taps.count() {
             taps.fill(first, tap, &mut sources);
             for (row, &source) in sources.iter().enumerate() {
-                let to = unsafe { line_of(row).add(tap * lines * stride) };
+                let to = unsafe { line_of(row).add(tap * lines * LINE) };
                 match usize::try_from(source) {
                     Ok(source) => {
                         let from = &x[source * channels..(source + 1) * channels];
-                        unsafe { (tiles.convert)(lines, from.as_ptr(), to, stride) };
+                        unsafe { convert(lines, from.as_ptr(), to) };
                     }
-                    Err(_) => zero_lines(to, lines, stride),
+                    Err(_) => unsafe { to.write_bytes(0, lines * LINE) },
                 }
             }
         }
@@ -454,13 +394,7 @@ fn pack_rows(
                 Err(_) => to.fill(0.0),
             }
         }
-        unsafe { (tiles.convert)(panels.blocks, gathered.as_ptr(), line_of(row), stride) };
-    }
-}
-
-fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
-    for line in 0..lines {
-        unsafe { to.add(line * stride).write_bytes(0, LINE) };
+        unsafe { convert(panels.blocks, gathered.as_ptr(), line_of(row)) };
     }
 }
 

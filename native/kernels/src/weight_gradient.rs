@@ -2,7 +2,7 @@
 //!
 //! Rows are added up in parts whose number depends on the shapes alone, so that threads do not change a bit.
 
-mod pairs;
+mod blocks;
 
 use crate::isa::{Format, Isa, PANEL, SUMMING_ROWS, Tiles, tiles};
 use crate::operands::{round, round_in_place};
@@ -40,7 +40,7 @@ pub(crate) fn weight_gradient(
     n: usize,
 ) -> Vec<f32> {
     if format == Format::Bf16 {
-        return pairs::weight_gradient(isa, x, dy, taps, channels, n);
+        return blocks::weight_gradient(isa, x, dy, taps, channels, n);
     }
     let (rows, tap_count, size) = (taps.rows(), taps.count(), taps.count() * channels * n);
     let parts = (rows / PART_ROWS).min(PARTS_BYTES / (size * size_of::<f32>()).max(1)).clamp(1, MOST_PARTS);
@@ -62,6 +62,11 @@ pub(crate) fn weight_gradient(
         let to = unsafe { to.slice((at * channels + first) * n, some.len() * n) };
         summing.sum(tap, part * part_rows..rows.min((part + 1) * part_rows), some, to);
     });
+    sum_of_parts(sums, parts, size)
+}
+
+/// The parts' sum, in their order.
+fn sum_of_parts(sums: Vec<f32>, parts: usize, size: usize) -> Vec<f32> {
     if parts == 1 {
         return sums;
     }
