@@ -2,7 +2,8 @@
 //!
 //! Rows are rounded once, into a copy with zeros around them ([`Runs`]), where the tiles of all taps are read in their places.
 
-use crate::isa::{Block, BlockTile, Format, LINE, PANEL, convert_bf16, multiplying};
+use crate::isa::{Block, BlockTile, Format, LINE, PANEL, convert_bf16, multiplying, stream_rows};
+use crate::lanes::{drain, past_caches};
 use crate::product::{Lines, Panels, pack_rows, with_scratch};
 use crate::runs::Runs;
 use crate::storage::{Rows, each_task};
@@ -26,7 +27,8 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     }
     let channels = panels.k / taps.count();
     let lane = Format::Bf16.lane();
-    let product = Product { panels, bias, out: Rows::new(out) };
+    let stream = past_caches(out, panels.n);
+    let product = Product { panels, bias, stream, out: Rows::new(out) };
     match Runs::of(taps) {
         Some(runs) if channels.is_multiple_of(lane) => product.of_runs(x, &runs, channels),
         _ => product.of_gathered(x, taps, channels),
@@ -36,6 +38,8 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
 struct Product<'a> {
     panels: &'a Panels,
     bias: Option<&'a [f32]>,
+    /// Whether whole blocks are written past the caches.
+    stream: bool,
     out: Rows,
 }
 
@@ -137,6 +141,7 @@ impl Product<'_> {
                 self.multiply_panel(tile, copy, row_bytes, offsets, units, panel);
             }
         });
+        drain();
     }
 
     fn multiply_panel(
@@ -167,7 +172,8 @@ impl Product<'_> {
                 c,
                 stride,
             };
-            if pair.len() == 2 && first.rows == HALF && second.rows == HALF && columns == PANEL {
+            let whole = pair.len() == 2 && first.rows == HALF && second.rows == HALF && columns == PANEL;
+            if whole && !self.stream {
                 let to = [first, second].map(|unit| self.out.at(unit.to * n + panel * PANEL));
                 // SAFETY: as many rows lie there, and these rows of these columns are this task's.
                 unsafe { tile(&block(to, n)) };
@@ -178,6 +184,11 @@ impl Product<'_> {
             // SAFETY: what lies behind a unit's rows is within the copy, and is dropped.
             unsafe { tile(&block(to, PANEL)) };
             for (unit, sums) in pair.iter().zip(sums.chunks(HALF)) {
+                if whole {
+                    // SAFETY: as above.
+                    unsafe { stream_rows(sums, self.out.at(unit.to * n + panel * PANEL), n) };
+                    continue;
+                }
                 for (row, sums) in sums.iter().take(unit.rows).enumerate() {
                     // SAFETY: as above.
                     let to = unsafe { self.out.slice((unit.to + row) * n + panel * PANEL, columns) };

@@ -241,6 +241,18 @@ pub(crate) unsafe fn turn_bf16(rows: &[*const f32; 32], columns: usize, to: *mut
     }
 }
 
+/// Writes rows of `n` numbers past the caches: as many as there are sums, from a multiple of 64 bytes on.
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn stream_rows(sums: &[[f32; PANEL]], to: *mut f32, n: usize) {
+    for (row, sums) in sums.iter().enumerate() {
+        unsafe {
+            let (from, to) = (sums.as_ptr(), to.add(row * n));
+            _mm512_stream_ps(to, _mm512_loadu_ps(from));
+            _mm512_stream_ps(to.add(16), _mm512_loadu_ps(from.add(16)));
+        }
+    }
+}
+
 /// Eight rows at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) unsafe fn block(block: &Block) {
