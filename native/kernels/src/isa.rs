@@ -74,6 +74,23 @@ impl Isa {
         }
     }
 
+    /// The paths whose code runs on this machine, AMX by emulation where it has to; others are named past the harness, which
+    /// hides output.
+    #[cfg(test)]
+    pub(crate) fn tested() -> impl Iterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| {
+            #[cfg(target_arch = "x86_64")]
+            if *isa == Isa::AmxBf16 && amx::runs() {
+                return true;
+            }
+            if !isa.available() {
+                let message = format!("not tested: this machine has no {}\n", isa.name());
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes());
+            }
+            isa.available()
+        })
+    }
+
     /// Whether this path multiplies bf16 by instructions of its own. Elsewhere bf16 is rounded numbers in f32.
     pub fn fast_bf16(self) -> bool {
         self >= Isa::Avx512Bf16

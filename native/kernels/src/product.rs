@@ -427,7 +427,6 @@ mod tests {
     use super::*;
     use crate::taps::Space;
     use crate::weight_gradient::weight_gradient;
-    use std::io::Write;
 
     fn values(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
@@ -460,19 +459,9 @@ mod tests {
         ]
     }
 
-    /// The paths of this machine; the others (AMX on most machines) are named past the harness, which hides output.
-    fn paths() -> impl Iterator<Item = Isa> {
-        Isa::ALL.into_iter().filter(|isa| {
-            if !isa.available() {
-                let _ = writeln!(std::io::stderr(), "not tested: this machine has no {}", isa.name());
-            }
-            isa.available()
-        })
-    }
-
     #[test]
     fn products_match_f64_on_every_path() {
-        for isa in paths() {
+        for isa in Isa::tested() {
             for format in [Format::F32, Format::Rounded, Format::Bf16] {
                 if format == Format::Bf16 && !isa.fast_bf16() {
                     continue;
@@ -519,7 +508,7 @@ mod tests {
     #[test]
     fn rows_of_a_weight_are_turned_on_every_path() {
         let sizes = [(9, 1, 9), (9, 1, 9 * 5), (1, 7, 1), (3, 21, 3), (49, 1, 49), (1, 1, 40), (2, 40, 2), (4, 3, 12)];
-        for isa in paths() {
+        for isa in Isa::tested() {
             for (taps, n, k) in sizes {
                 for (count, columns) in [(1, 16), (16, 16), (5, 16), (32, 3), (17, 1), (4, 0)] {
                     for tap in [1, 1000] {
@@ -544,7 +533,7 @@ mod tests {
         let (channels, n) = (40, 24);
         let w = values(channels * n, 5);
         let at = || Strides { tap: 0, k: n, n: 1 };
-        for isa in paths() {
+        for isa in Isa::tested() {
             let panels = Panels::pack(isa, Format::F32, &w, 1, channels, n, at());
             let x = values(101 * channels, 6);
             let all = product(&x, &Taps::Dense { rows: 101 }, &panels, None);

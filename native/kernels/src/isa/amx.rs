@@ -2,6 +2,9 @@
 //!
 //! Tile registers 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns, each 16 rows of 64 bytes.
 
+#[cfg(all(test, target_os = "linux"))]
+mod emulated;
+
 use super::{Block, BlockTile, LINE, PANEL, PANEL_BLOCK};
 use std::arch::asm;
 use std::sync::OnceLock;
@@ -19,6 +22,18 @@ pub(super) fn configured<R>(work: impl FnOnce(BlockTile) -> R) -> R {
 pub(super) fn usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(|| cfg!(target_os = "linux") && has_amx_bf16() && permitted() && multiplies())
+}
+
+/// Whether its code runs here, if by emulation.
+#[cfg(test)]
+pub(super) fn runs() -> bool {
+    #[cfg(target_os = "linux")]
+    if !usable() && std::arch::is_x86_feature_detected!("avx512bf16") {
+        emulated::install();
+        assert!(multiplies());
+        return true;
+    }
+    usable()
 }
 
 fn has_amx_bf16() -> bool {
