@@ -6,15 +6,20 @@ use crate::isa::{Block, BlockTile, Format, LINE, PANEL, convert_bf16, multiplyin
 use crate::lanes::{drain, past_caches};
 use crate::product::{Lines, Panels, pack_rows, with_scratch};
 use crate::runs::Runs;
+use crate::simd::ask_for_later;
 use crate::storage::{Rows, each_task};
 use crate::taps::Taps;
+use std::mem::MaybeUninit;
 use std::ops::Range;
+use std::slice::Chunks;
 
 /// Rows of half a block.
 pub(crate) const HALF: usize = 16;
 /// Bytes of rows that stay in the second cache while panels pass over them: alone, and beside panels of many rows of k.
 const ROWS_ALONE: usize = 1 << 20;
 const ROWS_BESIDE: usize = 512 << 10;
+/// Rows that are multiplied while the input of as many is asked for.
+const ROWS_AHEAD: usize = 512;
 /// Kernels of more bytes are read by few tasks.
 const LARGE_KERNEL: usize = 1 << 20;
 /// Tasks a thread, about.
@@ -54,57 +59,45 @@ struct Unit {
 
 impl Product<'_> {
     fn of_runs(&self, x: &[f32], runs: &Runs, channels: usize) {
-        let row_bytes = channels * 2;
-        let line_bytes = runs.apart * row_bytes;
+        let rounded = Rounded::new(x, runs, channels);
         let (count, panels) = (runs.count(), self.panels.n.div_ceil(PANEL));
         let threads = rayon::current_num_threads();
         let wanted = if threads == 1 { 1 } else { TASKS * threads };
         let large = self.panels.bytes() > LARGE_KERNEL;
-        let fitting = (if large { ROWS_BESIDE } else { ROWS_ALONE } / line_bytes).max(1);
+        let fitting = (if large { ROWS_BESIDE } else { ROWS_ALONE } / rounded.line_bytes).max(1);
         let band = if large { fitting } else { fitting.min(count.div_ceil(wanted)) }.min(count);
         let bands: Vec<_> = (0..count).step_by(band).map(|first| first..count.min(first + band)).collect();
         // Where bands are few, each is read by several tasks.
         let shares = if large { wanted.div_ceil(bands.len()).min(panels) } else { 1 };
-        let share = panels.div_ceil(shares);
-        let offsets: Vec<usize> = (runs.taps.iter())
-            .flat_map(|row| (0..row_bytes).step_by(LINE).map(move |at| row * row_bytes + at))
-            .collect();
-        let multiply = |copy: &Lines, first_line: usize, runs_of: Range<usize>, panels: Range<usize>| {
-            let units = runs_of.flat_map(|run| {
-                let output = runs.output(run);
-                let end = output.end;
-                output.step_by(HALF).enumerate().map(move |(i, to)| {
-                    let from = (run - first_line) * line_bytes + i * HALF * row_bytes;
-                    Unit { from, to, rows: (end - to).min(HALF) }
-                })
-            });
-            self.multiply(copy, row_bytes, &offsets, &units.collect::<Vec<_>>(), panels);
-        };
-        // A unit's last rows may lie behind all lines.
-        let with_copy = |lines: usize, work: &dyn Fn(&Lines)| {
-            with_scratch(lines * line_bytes + HALF * row_bytes, |copy| {
-                // SAFETY: there is room for them.
-                unsafe { copy.at(lines * line_bytes).write_bytes(0, HALF * row_bytes) };
-                work(copy);
-            });
-        };
-        if shares == 1 {
-            each_task(bands, |band| {
-                let lines = runs.lines(band.clone());
-                with_copy(lines.len(), &|copy| {
-                    let round = |line| round_line(x, runs, line, channels, copy.at((line - lines.start) * line_bytes));
-                    lines.clone().for_each(round);
-                    multiply(copy, lines.start, band.clone(), 0..panels);
+        if shares > 1 {
+            let lines = runs.lines(0..count);
+            let share = panels.div_ceil(shares);
+            let shares = (0..panels).step_by(share).map(|first| first..panels.min(first + share));
+            let tasks: Vec<_> = shares.flat_map(|share| bands.iter().map(move |band| (band, share.clone()))).collect();
+            rounded.with_copy(lines.len(), |copy| {
+                each_task(lines.collect(), |line| rounded.round(line, copy, 0));
+                each_task(tasks, |(band, share)| {
+                    self.multiply(copy, &rounded.rows, &rounded.units(band.clone(), 0), share, &[]);
                 });
             });
             return;
         }
-        let lines = runs.lines(0..count);
-        with_copy(lines.len(), &|copy| {
-            each_task(lines.clone().collect(), |line| round_line(x, runs, line, channels, copy.at(line * line_bytes)));
-            let shares = (0..panels).step_by(share).map(|first| first..panels.min(first + share));
-            let tasks = shares.flat_map(|share| bands.iter().map(move |band| (band.clone(), share.clone())));
-            each_task(tasks.collect(), |(band, share)| multiply(copy, 0, band, share));
+        // Some runs at a time, while the input of the next ones is on its way.
+        let some = (ROWS_AHEAD / runs.length).max(1);
+        each_task(bands, |band| {
+            let lines = runs.lines(band.clone());
+            rounded.with_copy(lines.len(), |copy| {
+                let mut done = lines.start;
+                for first in band.clone().step_by(some) {
+                    let now = first..band.end.min(first + some);
+                    let next = now.end..band.end.min(now.end + some);
+                    let (needed, later) = (runs.lines(now.clone()).end, runs.lines(next).end);
+                    (done..needed).for_each(|line| rounded.round(line, copy, lines.start));
+                    done = needed;
+                    let ahead = rounded.input(needed..later.max(needed));
+                    self.multiply(copy, &rounded.rows, &rounded.units(now, lines.start), 0..panels, ahead);
+                }
+            });
         });
     }
 
@@ -115,7 +108,7 @@ impl Product<'_> {
         let threads = rayon::current_num_threads();
         let fair = rows.div_ceil(threads * if threads > 1 { TASKS } else { 1 });
         let band = (ROWS_BESIDE / row_bytes).min(fair).next_multiple_of(2 * HALF).max(2 * HALF);
-        let offsets: Vec<_> = (0..blocks).map(|block| block * LINE).collect();
+        let side_by_side = RowBytes { apart: row_bytes, offsets: (0..blocks).map(|block| block * LINE).collect() };
         each_task((0..rows).step_by(band).collect(), |first| {
             let count = (rows - first).min(band);
             let held = count.next_multiple_of(HALF);
@@ -129,16 +122,19 @@ impl Product<'_> {
                     to: first + row,
                     rows: (count - row).min(HALF),
                 });
-                self.multiply(copy, row_bytes, &offsets, &units.collect::<Vec<_>>(), 0..self.panels.n.div_ceil(PANEL));
+                let panels = 0..self.panels.n.div_ceil(PANEL);
+                self.multiply(copy, &side_by_side, &units.collect::<Vec<_>>(), panels, &[]);
             });
         });
     }
 
-    /// Multiplies units with some panels.
-    fn multiply(&self, copy: &Lines, row_bytes: usize, offsets: &[usize], units: &[Unit], panels: Range<usize>) {
+    /// Multiplies units with some panels, and asks for what is read next.
+    fn multiply(&self, copy: &Lines, rows: &RowBytes, units: &[Unit], panels: Range<usize>, ahead: &[f32]) {
+        let share = ahead.len().div_ceil((units.len().div_ceil(2) * panels.len()).max(1)).max(1);
+        let mut ahead = ahead.chunks(share);
         multiplying(self.panels.isa, |tile| {
             for panel in panels {
-                self.multiply_panel(tile, copy, row_bytes, offsets, units, panel);
+                self.multiply_panel(tile, copy, rows, units, panel, &mut ahead);
             }
         });
         drain();
@@ -148,10 +144,10 @@ impl Product<'_> {
         &self,
         tile: BlockTile,
         copy: &Lines,
-        row_bytes: usize,
-        offsets: &[usize],
+        rows: &RowBytes,
         units: &[Unit],
         panel: usize,
+        ahead: &mut Chunks<f32>,
     ) {
         let n = self.panels.n;
         let columns = (n - panel * PANEL).min(PANEL);
@@ -160,12 +156,13 @@ impl Product<'_> {
             start[..columns].copy_from_slice(&bias[panel * PANEL..][..columns]);
         }
         for pair in units.chunks(2) {
+            ahead.next().into_iter().for_each(ask_for_later);
             let [first, second] = [&pair[0], pair.last().expect("a chunk is not empty")];
             let block = |c, stride| Block {
-                steps: offsets.len(),
-                offsets: offsets.as_ptr(),
+                steps: rows.offsets.len(),
+                offsets: rows.offsets.as_ptr(),
                 a: [first.from, second.from].map(|from| copy.at(from).cast_const()),
-                apart: row_bytes,
+                apart: rows.apart,
                 b: self.panels.at(panel),
                 start: [start.as_ptr(); 2],
                 start_apart: 0,
@@ -179,10 +176,13 @@ impl Product<'_> {
                 unsafe { tile(&block(to, n)) };
                 continue;
             }
-            let mut sums = [[0f32; PANEL]; 2 * HALF];
-            let to = [0, HALF].map(|row| sums[row].as_mut_ptr());
-            // SAFETY: what lies behind a unit's rows is within the copy, and is dropped.
-            unsafe { tile(&block(to, PANEL)) };
+            let mut sums = MaybeUninit::<[[f32; PANEL]; 2 * HALF]>::uninit();
+            let to = [0, HALF].map(|row| sums.as_mut_ptr().cast::<f32>().wrapping_add(row * PANEL));
+            // SAFETY: what lies behind a unit's rows is within the copy, and is dropped; all sums are written.
+            let sums = unsafe {
+                tile(&block(to, PANEL));
+                sums.assume_init_ref()
+            };
             for (unit, sums) in pair.iter().zip(sums.chunks(HALF)) {
                 if whole {
                     // SAFETY: as above.
@@ -199,15 +199,73 @@ impl Product<'_> {
     }
 }
 
-/// Rounds a line of the input, with zeros around it.
-fn round_line(x: &[f32], runs: &Runs, line: usize, channels: usize, to: *mut u8) {
-    let row_bytes = channels * 2;
-    let (input, before) = runs.input(line);
-    let behind = before + input.len();
-    // SAFETY: the line has room for as many rows.
-    unsafe {
-        to.write_bytes(0, before * row_bytes);
-        convert_bf16(input.len() * row_bytes / LINE, x[input.start * channels..].as_ptr(), to.add(before * row_bytes));
-        to.add(behind * row_bytes).write_bytes(0, (runs.apart - behind) * row_bytes);
+/// Rows in a copy, in bytes.
+struct RowBytes {
+    /// From one row to the next.
+    apart: usize,
+    /// From a row to each line of k of the row that it is made of.
+    offsets: Vec<usize>,
+}
+
+/// An input in runs, to be rounded.
+struct Rounded<'a> {
+    x: &'a [f32],
+    runs: &'a Runs,
+    channels: usize,
+    rows: RowBytes,
+    line_bytes: usize,
+}
+
+impl<'a> Rounded<'a> {
+    fn new(x: &'a [f32], runs: &'a Runs, channels: usize) -> Self {
+        let apart = channels * 2;
+        let of_row = |row: &usize| {
+            let from = row * apart;
+            (from..from + apart).step_by(LINE)
+        };
+        let rows = RowBytes { apart, offsets: runs.taps.iter().flat_map(of_row).collect() };
+        Self { x, runs, channels, rows, line_bytes: runs.apart * apart }
+    }
+
+    /// Room for some lines; a unit's last rows may lie behind all of them.
+    fn with_copy(&self, lines: usize, work: impl FnOnce(&Lines)) {
+        let behind = HALF * self.rows.apart;
+        with_scratch(lines * self.line_bytes + behind, |copy| {
+            // SAFETY: there is room for them.
+            unsafe { copy.at(lines * self.line_bytes).write_bytes(0, behind) };
+            work(copy);
+        });
+    }
+
+    /// Rounds a line, with zeros around it, into a copy that begins with another one.
+    fn round(&self, line: usize, copy: &Lines, first: usize) {
+        let to = copy.at((line - first) * self.line_bytes);
+        let (input, before) = self.runs.input(line);
+        let behind = before + input.len();
+        let bytes = |rows: usize| rows * self.rows.apart;
+        let x = &self.x[input.start * self.channels..input.end * self.channels];
+        // SAFETY: the line has room for as many rows.
+        unsafe {
+            to.write_bytes(0, bytes(before));
+            convert_bf16(bytes(input.len()) / LINE, x.as_ptr(), to.add(bytes(before)));
+            to.add(bytes(behind)).write_bytes(0, bytes(self.runs.apart - behind));
+        }
+    }
+
+    /// The input of some lines.
+    fn input(&self, lines: Range<usize>) -> &[f32] {
+        let at = |line| self.runs.input(line).0.start * self.channels;
+        &self.x[at(lines.start)..at(lines.end)]
+    }
+
+    /// The rows of some runs, in a copy that begins with the line of another one.
+    fn units(&self, runs: Range<usize>, first: usize) -> Vec<Unit> {
+        let of_run = |run: usize| {
+            let (output, from) = (self.runs.output(run), (run - first) * self.line_bytes);
+            let end = output.end;
+            let unit = move |(i, to)| Unit { from: from + i * HALF * self.rows.apart, to, rows: (end - to).min(HALF) };
+            output.step_by(HALF).enumerate().map(unit)
+        };
+        runs.flat_map(of_run).collect()
     }
 }
