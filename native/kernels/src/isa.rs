@@ -239,25 +239,9 @@ pub(crate) fn multiplying<R>(isa: Isa, work: impl FnOnce(BlockTile) -> R) -> R {
 
 /// What else has to be done to bf16 where there are tiles for it.
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{convert_bf16, interleave_bf16, stream_rows, turn_bf16};
-
+pub(crate) use avx512::{convert_bf16, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
 #[cfg(not(target_arch = "x86_64"))]
-mod no_bf16 {
-    pub unsafe fn convert_bf16(_: usize, _: *const f32, _: *mut u8) {
-        unreachable!("no path has tiles for bf16");
-    }
-    pub unsafe fn interleave_bf16(_: *const f32, _: *const f32, _: *mut u8) {
-        unreachable!("no path has tiles for bf16");
-    }
-    pub unsafe fn stream_rows(_: &[[f32; super::PANEL]], _: *mut f32, _: usize) {
-        unreachable!("no path has tiles for bf16");
-    }
-    pub unsafe fn turn_bf16(_: &[*const f32; 32], _: usize, _: *mut u8, _: usize) {
-        unreachable!("no path has tiles for bf16");
-    }
-}
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) use no_bf16::{convert_bf16, interleave_bf16, stream_rows, turn_bf16};
+pub(crate) use portable::{convert_bf16, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
 
 /// f32 to bf16, to nearest even.
 #[inline(always)]

@@ -223,6 +223,32 @@ fn pairs_of(even: __m512, odd: __m512) -> __m512i {
     _mm512_or_si512(_mm512_cvtepu16_epi32(even), odd)
 }
 
+/// Pairs of rows of 32 columns, `n` values apart: two lines of interleaved bf16 for each.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(crate) unsafe fn pair_rows(from: *const f32, n: usize, pairs: usize, to: *mut u8) {
+    for pair in 0..pairs {
+        unsafe {
+            let (even, to) = (from.add(2 * pair * n), to.add(pair * 2 * LINE));
+            for half in 0..2 {
+                let even = even.add(half * 16);
+                let line = pairs_of(_mm512_loadu_ps(even), _mm512_loadu_ps(even.add(n)));
+                _mm512_storeu_si512(to.add(half * LINE).cast(), line);
+            }
+        }
+    }
+}
+
+/// Copies those of 32 bf16 a line that are `present`, and zeros for the others, which are not read.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) unsafe fn copy_present(from: *const u8, present: &[u32], to: *mut u8) {
+    for (i, &mask) in present.iter().enumerate() {
+        unsafe {
+            let line = _mm512_maskz_loadu_epi16(mask, from.wrapping_add(i * LINE).cast());
+            _mm512_storeu_si512(to.add(i * LINE).cast(), line);
+        }
+    }
+}
+
 /// One line for each of `columns` (16 at most) columns of 32 rows, lines `apart` bytes from each other; zeros for a row that is
 /// null.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]

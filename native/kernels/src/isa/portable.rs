@@ -92,3 +92,26 @@ pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u
     };
     round(from, to);
 }
+
+#[cfg(not(target_arch = "x86_64"))]
+mod no_bf16 {
+    use crate::isa::PANEL;
+
+    macro_rules! absent {
+        ($($name:ident($($arg:ty),*));* $(;)?) => {
+            $(pub(crate) unsafe fn $name($(_: $arg),*) {
+                unreachable!("no path has tiles for bf16")
+            })*
+        };
+    }
+    absent! {
+        convert_bf16(usize, *const f32, *mut u8);
+        copy_present(*const u8, &[u32], *mut u8);
+        interleave_bf16(*const f32, *const f32, *mut u8);
+        pair_rows(*const f32, usize, usize, *mut u8);
+        stream_rows(&[[f32; PANEL]], *mut f32, usize);
+        turn_bf16(&[*const f32; 32], usize, *mut u8, usize);
+    }
+}
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use no_bf16::*;

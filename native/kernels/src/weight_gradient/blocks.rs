@@ -1,14 +1,14 @@
 //! The gradient of a product's weights where bf16 has tiles of its own: channels times columns, with k along the rows.
 //!
-//! Both sides are turned once: the input to lines of 32 rows for each channel, the gradient to pairs of rows. Rows are added up
-//! in parts whose number depends on the shapes alone, so that threads do not change a bit.
+//! Tasks turn the channels that they multiply to lines of 32 rows each, some runs at a time; the gradient is laid in pairs of rows
+//! for all of them. Rows are added up in parts whose number depends on the shapes alone, so that threads do not change a bit.
 
 use super::sum_of_parts;
-use crate::isa::{Block, BlockTile, Isa, LINE, PANEL, PANEL_BLOCK, interleave_bf16, multiplying, turn_bf16};
-use crate::product::Lines;
+use crate::isa::{Block, BlockTile, Isa, LINE, PANEL, PANEL_BLOCK, copy_present, multiplying, pair_rows, turn_bf16};
+use crate::product::{Lines, with_scratch};
 use crate::runs::Runs;
 use crate::storage::{Rows, each_task, uninitialised};
-use crate::taps::{Space, Taps};
+use crate::taps::Taps;
 use std::ops::Range;
 
 /// Rows of k in a line.
@@ -17,43 +17,53 @@ const LANE: usize = 32;
 const TILE: usize = 16;
 const CHANNELS: usize = 2 * TILE;
 /// Rows of a run where runs are not those of pictures.
-const GATHERED: usize = 512;
+const RUN: usize = 512;
 /// Bytes of the gradient's rows between two visits of a block, which stay in the second cache for all taps.
 const VISIT: usize = 256 << 10;
 /// Tasks that a gradient is cut into, about; by parts of at least so many rows, which take at most so many bytes.
 const TASKS: usize = 16;
 const PART_ROWS: usize = 1024;
 const PARTS_BYTES: usize = 3 << 20;
+/// Channels of a task, which reads the whole gradient for them.
+const SHARE: usize = 64;
 
 /// `[tap][channel][n]`: sum over rows of x[source(row, tap)][channel] * dy[row][n].
 pub(super) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], taps: &Taps, channels: usize, n: usize) -> Vec<f32> {
-    let (tap_count, size) = (taps.count(), taps.count() * channels * n);
-    let input = Input::turned(x, taps, channels);
-    let panels = n.div_ceil(PANEL);
+    let input = Input::new(x, taps, channels);
+    let (tap_count, size, panels) = (taps.count(), taps.count() * channels * n, n.div_ceil(PANEL));
     let columns = pack_columns(dy, &input, n);
-    let shares = channels.div_ceil(CHANNELS).max(1);
-    let parts = TASKS.div_ceil(shares).min(PARTS_BYTES / (size * size_of::<f32>()).max(1));
+    let parts = TASKS.div_ceil(channels.div_ceil(SHARE).max(1)).min(PARTS_BYTES / (size * size_of::<f32>()).max(1));
     let parts = parts.min(taps.rows() / PART_ROWS).clamp(1, input.runs.max(1));
     let part = input.runs.div_ceil(parts).max(1);
     let parts = input.runs.div_ceil(part).max(1);
+    let share = if parts * channels.div_ceil(SHARE) < TASKS { CHANNELS } else { SHARE };
     let visit = (VISIT / (panels * input.steps * PANEL_BLOCK).max(1)).clamp(1, part);
     let mut sums = uninitialised(parts * size);
     let to = Rows::new(&mut sums);
-    let tasks = (0..parts).flat_map(|part| (0..channels).step_by(CHANNELS).map(move |first| (part, first)));
+    let tasks = (0..parts).flat_map(|part| (0..channels).step_by(share).map(move |first| (part, first)));
     each_task(tasks.collect(), |(i, first)| {
         let runs = i * part..input.runs.min((i + 1) * part);
-        let present = (channels - first).min(CHANNELS);
-        multiplying(isa, |tile| {
+        let share = first..channels.min(first + share);
+        let blocks = || (first..share.end).step_by(CHANNELS);
+        input.turning(share.clone(), visit, |turned| {
             for from in runs.clone().step_by(visit) {
-                let offsets = input.offsets((runs.end - from).min(visit));
-                for (tap, panel) in (0..tap_count).flat_map(|tap| (0..panels).map(move |panel| (tap, panel))) {
-                    let a = input.at(tap, from, first);
-                    let b = columns.at((panel * input.runs + from) * input.steps * PANEL_BLOCK);
-                    let to = to.at(i * size + (tap * channels + first) * n + panel * PANEL);
-                    let sides = (present, (n - panel * PANEL).min(PANEL));
-                    // SAFETY: these channels of this tap in this part are this task's.
-                    unsafe { add_block(tile, &offsets, (a, input.apart), b, from > runs.start, to, n, sides) };
-                }
+                let some = from..runs.end.min(from + visit);
+                turned.turn(some.clone());
+                let b = |panel: usize| columns.at((panel * input.runs + from) * input.steps * PANEL_BLOCK);
+                multiplying(isa, |tile| {
+                    for tap in 0..tap_count {
+                        let offsets = turned.offsets(tap, some.clone());
+                        for (channel, panel) in
+                            blocks().flat_map(|channel| (0..panels).map(move |panel| (channel, panel)))
+                        {
+                            let to = to.at(i * size + (tap * channels + channel) * n + panel * PANEL);
+                            let sides = ((share.end - channel).min(CHANNELS), (n - panel * PANEL).min(PANEL));
+                            let a = (turned.channel(channel), input.apart);
+                            // SAFETY: these channels of this tap in this part are this task's.
+                            unsafe { add_block(tile, &offsets, a, b(panel), from > runs.start, to, n, sides) };
+                        }
+                    }
+                });
             }
         });
     });
@@ -101,93 +111,172 @@ unsafe fn add_block(
     }
 }
 
-/// The input's channels in lines of k, in runs of output rows.
-struct Input {
-    lines: Lines,
+/// The input in runs of output rows, whose channels are turned to lines of k.
+struct Input<'a> {
+    x: &'a [f32],
+    channels: usize,
+    taps: &'a Taps,
+    kind: Kind,
     runs: usize,
     /// Output rows of a run, and lines of k for them.
     length: usize,
     steps: usize,
-    /// Channels that a run has, the last of them zeros.
-    kept: usize,
-    /// Bytes from one channel to the next.
+    /// Bytes from one channel of a line to the next.
     apart: usize,
-    /// For each tap, the bytes from a run's start to the first of its lines.
-    taps: Vec<usize>,
 }
 
-impl Input {
-    fn turned(x: &[f32], taps: &Taps, channels: usize) -> Self {
+/// How the lines that a run reads are made.
+enum Kind {
+    /// Lines of pictures, for all taps: those to the side are some rows further along a line, those above and below are other
+    /// lines.
+    Pictures(Runs),
+    /// Clips, once for each tap: others are the middle one, some rows along.
+    Clips,
+    /// Once for each tap.
+    Taps,
+}
+
+impl<'a> Input<'a> {
+    fn new(x: &'a [f32], taps: &'a Taps, channels: usize) -> Self {
+        let of = |kind, runs, length: usize, rows: usize| {
+            let steps = length.div_ceil(LANE);
+            let apart = 2 * rows.max(steps * LANE).next_multiple_of(LANE);
+            Self { x, channels, taps, kind, runs, length, steps, apart }
+        };
+        let rows = taps.rows();
         match (taps, Runs::of(taps)) {
-            (Taps::Space(space), Some(runs)) => Self::of_lines(x, space, &runs, channels),
-            _ => Self::of_taps(x, taps, channels),
+            (Taps::Space(space), Some(runs)) => {
+                let aside = (space.kernel.1 - 1) * space.images;
+                let (count, length) = (runs.count(), runs.length);
+                let rows = runs.apart.max(aside + length.next_multiple_of(LANE));
+                of(Kind::Pictures(runs), count, length, rows)
+            }
+            (Taps::Time { frames, .. }, _) => {
+                let length = (RUN / frames).max(1) * frames;
+                of(Kind::Clips, rows.div_ceil(length), length, length)
+            }
+            _ => {
+                let length = RUN.min(rows.next_multiple_of(LANE)).max(LANE);
+                of(Kind::Taps, rows.div_ceil(length), length, length)
+            }
         }
     }
 
-    /// Once for all taps: those to the side are some rows further along a line, those above and below other lines.
-    fn of_lines(x: &[f32], space: &Space, runs: &Runs, channels: usize) -> Self {
-        let steps = runs.length.div_ceil(LANE);
-        let aside = (space.kernel.1 - 1) * space.images;
-        let rows = runs.apart.max(aside + steps * LANE).next_multiple_of(LANE);
-        let lines = runs.lines(0..runs.count()).len();
-        let (kept, apart) = (channels.next_multiple_of(CHANNELS), 2 * rows);
-        let tap = |row: &usize| row / runs.apart * kept * apart + row % runs.apart * 2;
-        let taps = runs.taps.iter().map(tap).collect();
-        let lines = turned(x, channels, lines, rows, |line, sources| {
-            let (input, before) = runs.input(line);
-            let some = &mut sources[before..before + input.len()];
-            some.iter_mut().zip(input).for_each(|(to, row)| *to = row as i32);
+    /// Runs `work` with room for the lines of some channels that so many runs read.
+    fn turning(&self, share: Range<usize>, runs: usize, work: impl FnOnce(&mut Turned)) {
+        let kept = share.len().next_multiple_of(CHANNELS);
+        let (slots, planes) = match &self.kind {
+            Kind::Pictures(lines) => (lines.lines(0..runs).len(), 1),
+            Kind::Clips | Kind::Taps => (runs, self.taps.count()),
+        };
+        with_scratch(slots * planes * kept * self.apart, |lines| {
+            work(&mut Turned { input: self, share, kept, slots, planes, done: 0, lines });
         });
-        Self { lines, runs: runs.count(), length: runs.length, steps, kept, apart, taps }
-    }
-
-    /// Once for each tap.
-    fn of_taps(x: &[f32], taps: &Taps, channels: usize) -> Self {
-        let rows = taps.rows();
-        let length = GATHERED.min(rows.next_multiple_of(LANE)).max(LANE);
-        let runs = rows.div_ceil(length);
-        let (kept, apart) = (channels.next_multiple_of(CHANNELS), 2 * length);
-        let lines = turned(x, channels, taps.count() * runs, length, |line, sources| {
-            let (tap, first) = (line / runs, line % runs * length);
-            taps.fill(first, tap, &mut sources[..(rows - first).min(length)]);
-        });
-        let taps = (0..taps.count()).map(|tap| tap * runs * kept * apart).collect();
-        Self { lines, runs, length, steps: length / LANE, kept, apart, taps }
-    }
-
-    fn at(&self, tap: usize, run: usize, channel: usize) -> *const u8 {
-        self.lines.at(self.taps[tap] + (run * self.kept + channel) * self.apart)
-    }
-
-    /// Where the lines of so many runs lie from the first one on.
-    fn offsets(&self, runs: usize) -> Vec<usize> {
-        let of_run = |run: usize| (0..self.steps).map(move |step| run * self.kept * self.apart + step * LINE);
-        (0..runs).flat_map(of_run).collect()
     }
 }
 
-/// `lines` lines of `rows` rows turned around, channel by channel, where `fill` says which row of `x` each is: -1 for none.
-fn turned(x: &[f32], channels: usize, lines: usize, rows: usize, fill: impl Fn(usize, &mut [i32]) + Sync) -> Lines {
-    let (kept, apart) = (channels.next_multiple_of(CHANNELS), 2 * rows);
-    let all = Lines::new(lines * kept * apart);
-    each_task((0..lines).collect(), |line| {
-        let mut sources = vec![-1i32; rows];
-        fill(line, &mut sources);
-        let to = |channel: usize| all.at((line * kept + channel) * apart);
+/// Lines of some channels of an input.
+struct Turned<'a> {
+    input: &'a Input<'a>,
+    share: Range<usize>,
+    /// Channels that a plane has, the last of them zeros.
+    kept: usize,
+    /// Lines that are held, line i in slot i modulo their number; and planes of each.
+    slots: usize,
+    planes: usize,
+    /// The lines before this one are turned.
+    done: usize,
+    lines: &'a Lines,
+}
+
+impl Turned<'_> {
+    /// Turns the lines that some runs read.
+    fn turn(&mut self, runs: Range<usize>) {
+        let lines = match &self.input.kind {
+            Kind::Pictures(lines) => lines.lines(runs),
+            Kind::Clips | Kind::Taps => runs,
+        };
+        (self.done.max(lines.start)..lines.end).for_each(|line| self.turn_line(line));
+        self.done = lines.end;
+    }
+
+    fn turn_line(&self, line: usize) {
+        let &Input { taps, ref kind, length, apart, .. } = self.input;
+        let mut sources = vec![-1i32; apart / 2];
+        let (first, count) = (line * length, length.min(taps.rows().saturating_sub(line * length)));
+        match kind {
+            Kind::Pictures(lines) => {
+                let (input, before) = lines.input(line);
+                let some = &mut sources[before..before + input.len()];
+                some.iter_mut().zip(input).for_each(|(to, row)| *to = row as i32);
+                self.turn_rows(&sources, line, 0);
+            }
+            Kind::Clips => {
+                let middle = self.planes / 2;
+                taps.fill(first, middle, &mut sources[..count]);
+                self.turn_rows(&sources, line, middle);
+                for tap in (0..self.planes).filter(|tap| *tap != middle) {
+                    taps.fill(first, tap, &mut sources[..count]);
+                    let present = |rows: &[i32; LANE]| (0..LANE).map(|i| u32::from(rows[i] >= 0) << i).sum();
+                    let present: Vec<u32> = sources.as_chunks().0.iter().map(present).collect();
+                    for channel in 0..self.kept {
+                        let of = |tap| self.at(line, tap, channel);
+                        let from = of(middle).wrapping_add(2 * tap).wrapping_sub(2 * middle);
+                        // SAFETY: what is present lies in the middle's line.
+                        unsafe { copy_present(from, &present, of(tap)) };
+                    }
+                }
+            }
+            Kind::Taps => {
+                for tap in 0..self.planes {
+                    taps.fill(first, tap, &mut sources[..count]);
+                    self.turn_rows(&sources, line, tap);
+                }
+            }
+        }
+    }
+
+    /// Turns rows, of which -1 are zeros, to a plane of a line.
+    fn turn_rows(&self, sources: &[i32], line: usize, plane: usize) {
+        let &Input { x, channels, apart, .. } = self.input;
         for (i, sources) in sources.as_chunks::<LANE>().0.iter().enumerate() {
-            for first in (0..channels).step_by(TILE) {
+            for first in self.share.clone().step_by(TILE) {
                 let rows = sources.map(|source| match usize::try_from(source) {
                     Ok(source) => x[source * channels + first..].as_ptr(),
                     Err(_) => std::ptr::null(),
                 });
+                let to = self.at(line, plane, first - self.share.start);
                 // SAFETY: as many channels are left in every row, and lines are this task's.
-                unsafe { turn_bf16(&rows, (channels - first).min(TILE), to(first).add(i * LINE), apart) };
+                unsafe { turn_bf16(&rows, (self.share.end - first).min(TILE), to.add(i * LINE), apart) };
             }
         }
         // SAFETY: as above.
-        (channels..kept).for_each(|channel| unsafe { to(channel).write_bytes(0, apart) });
-    });
-    all
+        let clear = |channel| unsafe { self.at(line, plane, channel).write_bytes(0, apart) };
+        (self.share.len()..self.kept).for_each(clear);
+    }
+
+    fn at(&self, line: usize, plane: usize, channel: usize) -> *mut u8 {
+        self.lines.at(((line % self.slots * self.planes + plane) * self.kept + channel) * self.input.apart)
+    }
+
+    /// Where a channel of the first plane lies.
+    fn channel(&self, channel: usize) -> *const u8 {
+        self.at(0, 0, channel - self.share.start)
+    }
+
+    /// Where the lines of k of a tap in some runs lie from there on.
+    fn offsets(&self, tap: usize, runs: Range<usize>) -> Vec<usize> {
+        let line_bytes = self.planes * self.kept * self.input.apart;
+        let (above, aside, plane) = match &self.input.kind {
+            Kind::Pictures(lines) => (lines.taps[tap] / lines.apart, lines.taps[tap] % lines.apart, 0),
+            Kind::Clips | Kind::Taps => (0, 0, tap),
+        };
+        let of_run = |run: usize| {
+            let from = (run + above) % self.slots * line_bytes + plane * self.kept * self.input.apart + 2 * aside;
+            (0..self.input.steps).map(move |step| from + step * LINE)
+        };
+        runs.flat_map(of_run).collect()
+    }
 }
 
 /// The gradient's rows in pairs: for each panel of columns and each run, its lines of k.
@@ -205,28 +294,20 @@ fn pack_columns(dy: &[f32], input: &Input, n: usize) -> Lines {
 }
 
 /// Rows of one panel in pairs, and zeros behind them.
-fn pack_panel(dy: &[f32], rows: Range<usize>, n: usize, panel: usize, steps: usize, base: *mut u8) {
+fn pack_panel(dy: &[f32], rows: Range<usize>, n: usize, panel: usize, steps: usize, to: *mut u8) {
     let columns = (n - panel * PANEL).min(PANEL);
-    let mut edge = [[0f32; PANEL]; 2];
-    for pair in 0..steps * LANE / 2 {
-        let first = rows.start + 2 * pair;
-        if columns < PANEL || first + 1 >= rows.end {
-            for (edge, row) in edge.iter_mut().zip([first, first + 1]) {
-                match row < rows.end {
-                    true => edge[..columns].copy_from_slice(&dy[row * n + panel * PANEL..][..columns]),
-                    false => edge.fill(0.0),
-                }
-            }
+    let whole = if columns == PANEL { rows.len() / 2 } else { 0 };
+    let from = |row: usize| &dy[row * n + panel * PANEL..][..columns];
+    if whole > 0 {
+        // SAFETY: as many rows have as many columns, and a pair takes two lines.
+        unsafe { pair_rows(from(rows.start).as_ptr(), n, whole, to) };
+    }
+    for pair in whole..steps * LANE / 2 {
+        let mut edge = [[0f32; PANEL]; 2];
+        for (edge, row) in edge.iter_mut().zip(rows.start + 2 * pair..rows.end) {
+            edge[..columns].copy_from_slice(from(row));
         }
-        let row = |i: usize| match columns < PANEL || first + 1 >= rows.end {
-            true => edge[i].as_ptr(),
-            false => dy[(first + i) * n + panel * PANEL..][..PANEL].as_ptr(),
-        };
-        // SAFETY: a pair takes two lines.
-        unsafe {
-            let to = base.add(pair * 2 * LINE);
-            interleave_bf16(row(0), row(1), to);
-            interleave_bf16(row(0).add(TILE), row(1).add(TILE), to.add(LINE));
-        }
+        // SAFETY: as above.
+        unsafe { pair_rows(edge.as_ptr().cast(), PANEL, 1, to.add(pair * 2 * LINE)) };
     }
 }
