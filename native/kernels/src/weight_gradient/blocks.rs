@@ -128,8 +128,8 @@ struct Input<'a> {
 /// How the lines that a run reads are made.
 enum Kind {
     /// Lines of pictures, for all taps: those to the side are some rows further along a line, those above and below are other
-    /// lines.
-    Pictures(Runs),
+    /// lines. A copy for each of the places in a cache line where rows of a tap begin, in bytes.
+    Pictures(Runs, Vec<usize>),
     /// Clips, once for each tap: others are the middle one, some rows along.
     Clips,
     /// Once for each tap.
@@ -149,7 +149,10 @@ impl<'a> Input<'a> {
                 let aside = (space.kernel.1 - 1) * space.images;
                 let (count, length) = (runs.count(), runs.length);
                 let rows = runs.apart.max(aside + length.next_multiple_of(LANE));
-                of(Kind::Pictures(runs), count, length, rows)
+                let mut places: Vec<_> = (0..space.kernel.1).map(|i| 2 * i * space.images % LINE).collect();
+                places.sort();
+                places.dedup();
+                of(Kind::Pictures(runs, places), count, length, rows)
             }
             (Taps::Time { frames, .. }, _) => {
                 let length = (RUN / frames).max(1) * frames;
@@ -166,7 +169,7 @@ impl<'a> Input<'a> {
     fn turning(&self, share: Range<usize>, runs: usize, work: impl FnOnce(&mut Turned)) {
         let kept = share.len().next_multiple_of(CHANNELS);
         let (slots, planes) = match &self.kind {
-            Kind::Pictures(lines) => (lines.lines(0..runs).len(), 1),
+            Kind::Pictures(lines, places) => (lines.lines(0..runs).len(), places.len()),
             Kind::Clips | Kind::Taps => (runs, self.taps.count()),
         };
         with_scratch(slots * planes * kept * self.apart, |lines| {
@@ -193,7 +196,7 @@ impl Turned<'_> {
     /// Turns the lines that some runs read.
     fn turn(&mut self, runs: Range<usize>) {
         let lines = match &self.input.kind {
-            Kind::Pictures(lines) => lines.lines(runs),
+            Kind::Pictures(lines, _) => lines.lines(runs),
             Kind::Clips | Kind::Taps => runs,
         };
         (self.done.max(lines.start)..lines.end).for_each(|line| self.turn_line(line));
@@ -205,11 +208,21 @@ impl Turned<'_> {
         let mut sources = vec![-1i32; apart / 2];
         let (first, count) = (line * length, length.min(taps.rows().saturating_sub(line * length)));
         match kind {
-            Kind::Pictures(lines) => {
+            Kind::Pictures(lines, places) => {
                 let (input, before) = lines.input(line);
                 let some = &mut sources[before..before + input.len()];
                 some.iter_mut().zip(input).for_each(|(to, row)| *to = row as i32);
                 self.turn_rows(&sources, line, 0);
+                for (plane, place) in places.iter().enumerate().skip(1) {
+                    let mut present = vec![u32::MAX; apart / LINE];
+                    present[apart / LINE - 1] >>= place / 2;
+                    // SAFETY: as many bytes less lie there.
+                    let copy = |channel| unsafe {
+                        let from = self.at(line, 0, channel).wrapping_add(*place);
+                        copy_present(from, &present, self.at(line, plane, channel));
+                    };
+                    (0..self.kept).for_each(copy);
+                }
             }
             Kind::Clips => {
                 let middle = self.planes / 2;
@@ -268,11 +281,15 @@ impl Turned<'_> {
     fn offsets(&self, tap: usize, runs: Range<usize>) -> Vec<usize> {
         let line_bytes = self.planes * self.kept * self.input.apart;
         let (above, aside, plane) = match &self.input.kind {
-            Kind::Pictures(lines) => (lines.taps[tap] / lines.apart, lines.taps[tap] % lines.apart, 0),
+            Kind::Pictures(lines, places) => {
+                let (above, aside) = (lines.taps[tap] / lines.apart, 2 * (lines.taps[tap] % lines.apart));
+                let plane = places.iter().position(|place| *place == aside % LINE).expect("every tap has a place");
+                (above, aside / LINE * LINE, plane)
+            }
             Kind::Clips | Kind::Taps => (0, 0, tap),
         };
         let of_run = |run: usize| {
-            let from = (run + above) % self.slots * line_bytes + plane * self.kept * self.input.apart + 2 * aside;
+            let from = (run + above) % self.slots * line_bytes + plane * self.kept * self.input.apart + aside;
             (0..self.input.steps).map(move |step| from + step * LINE)
         };
         runs.flat_map(of_run).collect()
