@@ -7,6 +7,7 @@ use super::sum_of_parts;
 use crate::isa::{Block, BlockTile, Isa, LINE, PANEL, PANEL_BLOCK, copy_present, multiplying, pair_rows, turn_bf16};
 use crate::product::{Lines, with_scratch};
 use crate::runs::Runs;
+use crate::simd::ask_for;
 use crate::storage::{Rows, each_task, uninitialised};
 use crate::taps::Taps;
 use std::ops::Range;
@@ -252,12 +253,14 @@ impl Turned<'_> {
     /// Turns rows, of which -1 are zeros, to a plane of a line.
     fn turn_rows(&self, sources: &[i32], line: usize, plane: usize) {
         let &Input { x, channels, apart, .. } = self.input;
-        for (i, sources) in sources.as_chunks::<LANE>().0.iter().enumerate() {
+        let sources = sources.as_chunks::<LANE>().0;
+        let row = |source: i32| Some(usize::try_from(source).ok()? * channels);
+        for (i, rows) in sources.iter().enumerate() {
+            for from in sources.get(i + 1).into_iter().flatten().filter_map(|source| row(*source)) {
+                ask_for(&x[from + self.share.start..from + self.share.end]);
+            }
             for first in self.share.clone().step_by(TILE) {
-                let rows = sources.map(|source| match usize::try_from(source) {
-                    Ok(source) => x[source * channels + first..].as_ptr(),
-                    Err(_) => std::ptr::null(),
-                });
+                let rows = rows.map(|source| row(source).map_or(std::ptr::null(), |from| x[from + first..].as_ptr()));
                 let to = self.at(line, plane, first - self.share.start);
                 // SAFETY: as many channels are left in every row, and lines are this task's.
                 unsafe { turn_bf16(&rows, (self.share.end - first).min(TILE), to.add(i * LINE), apart) };
