@@ -2,8 +2,11 @@
 //!
 //! Rows are rounded once, into a copy with zeros around them ([`Runs`]), where the tiles of all taps are read in their places.
 
-use crate::isa::{Block, BlockTile, Format, LINE, PANEL, convert_bf16, multiplying, stream_rows};
+use crate::isa::{
+    Block, BlockTile, Convert, Format, LINE, PANEL, convert_bf16, convert_rest, multiplying, stream_rows,
+};
 use crate::lanes::{drain, past_caches};
+use crate::operands::{LEFT, Part, split_rows};
 use crate::product::{Lines, Panels, pack_rows, with_scratch};
 use crate::runs::Runs;
 use crate::simd::ask_for_later;
@@ -30,12 +33,14 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     if out.is_empty() {
         return;
     }
-    let channels = panels.k / taps.count();
-    let lane = Format::Bf16.lane();
+    let parts: &[Part] = if panels.format == Format::Split { &LEFT } else { &[Part::High] };
+    let channels = panels.k / taps.count() / parts.len();
+    let lane = panels.format.lane();
     let stream = past_caches(out, panels.n);
     let product = Product { panels, bias, stream, out: Rows::new(out) };
     match Runs::of(taps) {
-        Some(runs) if channels.is_multiple_of(lane) => product.of_runs(x, &runs, channels),
+        Some(runs) if channels.is_multiple_of(lane) => product.of_runs(x, &runs, channels, parts),
+        _ if parts.len() > 1 => product.of_gathered(&split_rows(x, channels), taps, parts.len() * channels),
         _ => product.of_gathered(x, taps, channels),
     }
 }
@@ -58,13 +63,13 @@ struct Unit {
 }
 
 impl Product<'_> {
-    fn of_runs(&self, x: &[f32], runs: &Runs, channels: usize) {
-        let rounded = Rounded::new(x, runs, channels);
+    fn of_runs(&self, x: &[f32], runs: &Runs, channels: usize, parts: &[Part]) {
+        let rounded = Rounded::new(x, runs, channels, parts);
         let (count, panels) = (runs.count(), self.panels.n.div_ceil(PANEL));
         let threads = rayon::current_num_threads();
         let wanted = if threads == 1 { 1 } else { TASKS * threads };
         let large = self.panels.bytes() > LARGE_KERNEL;
-        let fitting = (if large { ROWS_BESIDE } else { ROWS_ALONE } / rounded.line_bytes).max(1);
+        let fitting = (if large { ROWS_BESIDE } else { ROWS_ALONE } / rounded.lines_apart).max(1);
         let band = if large { fitting } else { fitting.min(count.div_ceil(wanted)) }.min(count);
         let bands: Vec<_> = (0..count).step_by(band).map(|first| first..count.min(first + band)).collect();
         // Where bands are few, each is read by several tasks.
@@ -213,42 +218,57 @@ struct Rounded<'a> {
     runs: &'a Runs,
     channels: usize,
     rows: RowBytes,
+    /// Whether each line is followed by what rounding it leaves.
+    split: bool,
     line_bytes: usize,
+    lines_apart: usize,
 }
 
 impl<'a> Rounded<'a> {
-    fn new(x: &'a [f32], runs: &'a Runs, channels: usize) -> Self {
-        let apart = channels * 2;
-        let of_row = |row: &usize| {
-            let from = row * apart;
-            (from..from + apart).step_by(LINE)
+    fn new(x: &'a [f32], runs: &'a Runs, channels: usize, parts: &[Part]) -> Self {
+        let (apart, split) = (channels * 2, parts.contains(&Part::Low));
+        let line_bytes = runs.apart * apart;
+        let lines_apart = if split { 2 * line_bytes } else { line_bytes };
+        let of_tap = |tap: &usize| {
+            let first = tap / runs.apart * lines_apart + tap % runs.apart * apart;
+            let of_part = move |part: &Part| {
+                let from = first + if *part == Part::Low { line_bytes } else { 0 };
+                (from..from + apart).step_by(LINE)
+            };
+            parts.iter().flat_map(of_part)
         };
-        let rows = RowBytes { apart, offsets: runs.taps.iter().flat_map(of_row).collect() };
-        Self { x, runs, channels, rows, line_bytes: runs.apart * apart }
+        let rows = RowBytes { apart, offsets: runs.taps.iter().flat_map(of_tap).collect() };
+        Self { x, runs, channels, rows, split, line_bytes, lines_apart }
     }
 
     /// Room for some lines; a unit's last rows may lie behind all of them.
     fn with_copy(&self, lines: usize, work: impl FnOnce(&Lines)) {
         let behind = HALF * self.rows.apart;
-        with_scratch(lines * self.line_bytes + behind, |copy| {
+        with_scratch(lines * self.lines_apart + behind, |copy| {
             // SAFETY: there is room for them.
-            unsafe { copy.at(lines * self.line_bytes).write_bytes(0, behind) };
+            unsafe { copy.at(lines * self.lines_apart).write_bytes(0, behind) };
             work(copy);
         });
     }
 
     /// Rounds a line, with zeros around it, into a copy that begins with another one.
     fn round(&self, line: usize, copy: &Lines, first: usize) {
-        let to = copy.at((line - first) * self.line_bytes);
+        let to = copy.at((line - first) * self.lines_apart);
         let (input, before) = self.runs.input(line);
         let behind = before + input.len();
         let bytes = |rows: usize| rows * self.rows.apart;
         let x = &self.x[input.start * self.channels..input.end * self.channels];
-        // SAFETY: the line has room for as many rows.
-        unsafe {
-            to.write_bytes(0, bytes(before));
-            convert_bf16(bytes(input.len()) / LINE, x.as_ptr(), to.add(bytes(before)));
-            to.add(bytes(behind)).write_bytes(0, bytes(self.runs.apart - behind));
+        let write = |to: *mut u8, convert: Convert| {
+            // SAFETY: the line has room for as many rows.
+            unsafe {
+                to.write_bytes(0, bytes(before));
+                convert(bytes(input.len()) / LINE, x.as_ptr(), to.add(bytes(before)));
+                to.add(bytes(behind)).write_bytes(0, bytes(self.runs.apart - behind));
+            }
+        };
+        write(to, convert_bf16);
+        if self.split {
+            write(to.wrapping_add(self.line_bytes), convert_rest);
         }
     }
 
@@ -261,7 +281,7 @@ impl<'a> Rounded<'a> {
     /// The rows of some runs, in a copy that begins with the line of another one.
     fn units(&self, runs: Range<usize>, first: usize) -> Vec<Unit> {
         let of_run = |run: usize| {
-            let (output, from) = (self.runs.output(run), (run - first) * self.line_bytes);
+            let (output, from) = (self.runs.output(run), (run - first) * self.lines_apart);
             let end = output.end;
             let unit = move |(i, to)| Unit { from: from + i * HALF * self.rows.apart, to, rows: (end - to).min(HALF) };
             output.step_by(HALF).enumerate().map(unit)

@@ -127,6 +127,8 @@ pub enum Format {
     Rounded,
     /// 32 bf16 a line, rounded to nearest even.
     Bf16,
+    /// The same for what rounding makes and for what it leaves: three products of bf16.
+    Split,
 }
 
 impl Format {
@@ -134,7 +136,7 @@ impl Format {
     pub fn lane(self) -> usize {
         match self {
             Format::F32 | Format::Rounded => 16,
-            Format::Bf16 => 32,
+            Format::Bf16 | Format::Split => 32,
         }
     }
 }
@@ -239,9 +241,11 @@ pub(crate) fn multiplying<R>(isa: Isa, work: impl FnOnce(BlockTile) -> R) -> R {
 
 /// What else has to be done to bf16 where there are tiles for it.
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{convert_bf16, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
+pub(crate) use avx512::{convert_bf16, convert_rest, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use portable::{convert_bf16, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
+pub(crate) use portable::{
+    convert_bf16, convert_rest, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16,
+};
 
 /// f32 to bf16, to nearest even.
 #[inline(always)]

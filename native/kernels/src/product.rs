@@ -116,7 +116,7 @@ impl Panels {
                         Format::F32 | Format::Rounded => (0..lane).for_each(|row| unsafe {
                             to.add(row * 2 * LINE).copy_from_nonoverlapping(line(row).cast(), LINE);
                         }),
-                        Format::Bf16 => (0..lane / 2).for_each(|pair| unsafe {
+                        Format::Bf16 | Format::Split => (0..lane / 2).for_each(|pair| unsafe {
                             interleave_bf16(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
                         }),
                     }
@@ -220,7 +220,7 @@ impl Turned {
 pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, n) = (taps.rows(), panels.n);
     let mut out = crate::storage::uninitialised(rows * n);
-    if panels.format == Format::Bf16 {
+    if let Format::Bf16 | Format::Split = panels.format {
         blocks::product(x, taps, panels, bias, &mut out);
         return out;
     }
@@ -440,7 +440,7 @@ mod tests {
     fn rounded(format: Format, value: f32) -> f64 {
         f64::from(match format {
             Format::F32 => value,
-            Format::Rounded | Format::Bf16 => crate::isa::from_bf16(crate::isa::to_bf16(value)),
+            Format::Rounded | Format::Bf16 | Format::Split => crate::isa::from_bf16(crate::isa::to_bf16(value)),
         })
     }
 

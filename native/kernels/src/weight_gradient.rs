@@ -39,8 +39,8 @@ pub(crate) fn weight_gradient(
     channels: usize,
     n: usize,
 ) -> Vec<f32> {
-    if format == Format::Bf16 {
-        return blocks::weight_gradient(isa, x, dy, taps, channels, n);
+    if let Format::Bf16 | Format::Split = format {
+        return blocks::weight_gradient(isa, format == Format::Split, x, dy, taps, channels, n);
     }
     let (rows, tap_count, size) = (taps.rows(), taps.count(), taps.count() * channels * n);
     let parts = (rows / PART_ROWS).min(PARTS_BYTES / (size * size_of::<f32>()).max(1)).clamp(1, MOST_PARTS);

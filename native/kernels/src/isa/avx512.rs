@@ -200,13 +200,40 @@ fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(crate) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8) {
+    unsafe { convert::<false>(lines, from, to) };
+}
+
+/// [`convert_bf16`] of what rounding leaves.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(crate) unsafe fn convert_rest(lines: usize, from: *const f32, to: *mut u8) {
+    unsafe { convert::<true>(lines, from, to) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn convert<const REST: bool>(lines: usize, from: *const f32, to: *mut u8) {
     for line in 0..lines {
         unsafe {
             let from = from.add(line * 32);
-            let packed = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
-            _mm512_storeu_si512(to.add(line * LINE).cast(), transmute::<__m512bh, __m512i>(packed));
+            let [low, high] = [from, from.add(16)].map(|from| part::<REST>(_mm512_loadu_ps(from)));
+            let packed = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(to.add(line * LINE).cast(), packed);
         }
     }
+}
+
+/// Numbers as they are, or what rounding to bf16 leaves of them: nothing of what is not finite.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
+fn part<const REST: bool>(values: __m512) -> __m512 {
+    if !REST {
+        return values;
+    }
+    let rounded = unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) };
+    let rounded = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded)));
+    let rest = _mm512_sub_ps(values, rounded);
+    // NaN of either kind and infinity of either sign.
+    _mm512_mask_mov_ps(rest, _mm512_fpclass_ps_mask::<0x99>(rest), _mm512_setzero_ps())
 }
 
 /// One line of two rows of 16 f32, interleaved in pairs of bf16.
@@ -223,15 +250,25 @@ fn pairs_of(even: __m512, odd: __m512) -> __m512i {
     _mm512_or_si512(_mm512_cvtepu16_epi32(even), odd)
 }
 
-/// Pairs of rows of 32 columns, `n` values apart: two lines of interleaved bf16 for each.
+/// Pairs of rows of 32 columns, `n` values apart: two lines of interleaved bf16 for each, or of what rounding leaves.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(crate) unsafe fn pair_rows(from: *const f32, n: usize, pairs: usize, to: *mut u8) {
+pub(crate) unsafe fn pair_rows(from: *const f32, n: usize, pairs: usize, to: *mut u8, rest: bool) {
+    match rest {
+        true => unsafe { pair_parts::<true>(from, n, pairs, to) },
+        false => unsafe { pair_parts::<false>(from, n, pairs, to) },
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn pair_parts<const REST: bool>(from: *const f32, n: usize, pairs: usize, to: *mut u8) {
     for pair in 0..pairs {
         unsafe {
             let (even, to) = (from.add(2 * pair * n), to.add(pair * 2 * LINE));
             for half in 0..2 {
                 let even = even.add(half * 16);
-                let line = pairs_of(_mm512_loadu_ps(even), _mm512_loadu_ps(even.add(n)));
+                let [even, odd] = [even, even.add(n)].map(|row| part::<REST>(_mm512_loadu_ps(row)));
+                let line = pairs_of(even, odd);
                 _mm512_storeu_si512(to.add(half * LINE).cast(), line);
             }
         }
@@ -249,14 +286,23 @@ pub(crate) unsafe fn copy_present(from: *const u8, present: &[u32], to: *mut u8)
     }
 }
 
-/// One line for each of `columns` (16 at most) columns of 32 rows, lines `apart` bytes from each other; zeros for a row that is
-/// null.
+/// One line for each of `columns` (16 at most) columns of 32 rows, lines `apart` bytes from each other, or of what rounding
+/// leaves; zeros for a row that is null.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(crate) unsafe fn turn_bf16(rows: &[*const f32; 32], columns: usize, to: *mut u8, apart: usize) {
+pub(crate) unsafe fn turn_bf16(rows: &[*const f32; 32], columns: usize, to: *mut u8, apart: usize, rest: bool) {
+    match rest {
+        true => unsafe { turn_parts::<true>(rows, columns, to, apart) },
+        false => unsafe { turn_parts::<false>(rows, columns, to, apart) },
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn turn_parts<const REST: bool>(rows: &[*const f32; 32], columns: usize, to: *mut u8, apart: usize) {
     let mask = ((1u32 << columns) - 1) as __mmask16;
     let row = |row: *const f32| unsafe {
         // Without a bit in its mask nothing is read.
-        _mm512_maskz_loadu_ps(if row.is_null() { 0 } else { mask }, row)
+        part::<REST>(_mm512_maskz_loadu_ps(if row.is_null() { 0 } else { mask }, row))
     };
     let mut pairs = [_mm512_setzero_ps(); 16];
     for (pair, rows) in pairs.iter_mut().zip(rows.as_chunks::<2>().0) {

@@ -106,11 +106,12 @@ mod no_bf16 {
     }
     absent! {
         convert_bf16(usize, *const f32, *mut u8);
+        convert_rest(usize, *const f32, *mut u8);
         copy_present(*const u8, &[u32], *mut u8);
         interleave_bf16(*const f32, *const f32, *mut u8);
-        pair_rows(*const f32, usize, usize, *mut u8);
+        pair_rows(*const f32, usize, usize, *mut u8, bool);
         stream_rows(&[[f32; PANEL]], *mut f32, usize);
-        turn_bf16(&[*const f32; 32], usize, *mut u8, usize);
+        turn_bf16(&[*const f32; 32], usize, *mut u8, usize, bool);
     }
 }
 #[cfg(not(target_arch = "x86_64"))]

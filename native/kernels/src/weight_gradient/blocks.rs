@@ -5,6 +5,7 @@
 
 use super::sum_of_parts;
 use crate::isa::{Block, BlockTile, Isa, LINE, PANEL, PANEL_BLOCK, copy_present, multiplying, pair_rows, turn_bf16};
+use crate::operands::{LEFT, Part, RIGHT};
 use crate::product::{Lines, with_scratch};
 use crate::runs::Runs;
 use crate::simd::ask_for;
@@ -29,10 +30,20 @@ const PARTS_BYTES: usize = 3 << 20;
 const SHARE: usize = 64;
 
 /// `[tap][channel][n]`: sum over rows of x[source(row, tap)][channel] * dy[row][n].
-pub(super) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], taps: &Taps, channels: usize, n: usize) -> Vec<f32> {
-    let input = Input::new(x, taps, channels);
+pub(super) fn weight_gradient(
+    isa: Isa,
+    split: bool,
+    x: &[f32],
+    dy: &[f32],
+    taps: &Taps,
+    channels: usize,
+    n: usize,
+) -> Vec<f32> {
+    let input = Input::new(x, split, taps, channels);
+    let terms = LEFT.into_iter().zip(RIGHT).take(if split { LEFT.len() } else { 1 });
     let (tap_count, size, panels) = (taps.count(), taps.count() * channels * n, n.div_ceil(PANEL));
-    let columns = pack_columns(dy, &input, n);
+    let columns = pack_columns(dy, &input, n, false);
+    let rest = split.then(|| pack_columns(dy, &input, n, true));
     let parts = TASKS.div_ceil(channels.div_ceil(SHARE).max(1)).min(PARTS_BYTES / (size * size_of::<f32>()).max(1));
     let parts = parts.min(taps.rows() / PART_ROWS).clamp(1, input.runs.max(1));
     let part = input.runs.div_ceil(parts).max(1);
@@ -50,10 +61,13 @@ pub(super) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], taps: &Taps, chan
             for from in runs.clone().step_by(visit) {
                 let some = from..runs.end.min(from + visit);
                 turned.turn(some.clone());
-                let b = |panel: usize| columns.at((panel * input.runs + from) * input.steps * PANEL_BLOCK);
+                let of = |columns: &Lines, panel| columns.at((panel * input.runs + from) * input.steps * PANEL_BLOCK);
                 multiplying(isa, |tile| {
-                    for tap in 0..tap_count {
-                        let offsets = turned.offsets(tap, some.clone());
+                    let taps = (0..tap_count).flat_map(|tap| terms.clone().map(move |term| (tap, term)));
+                    for (tap, (left, right)) in taps {
+                        let offsets = turned.offsets(tap, left, some.clone());
+                        let columns = if right == Part::Low { rest.as_ref().expect("split") } else { &columns };
+                        let begun = from > runs.start || left == Part::Low || right == Part::Low;
                         for (channel, panel) in
                             blocks().flat_map(|channel| (0..panels).map(move |panel| (channel, panel)))
                         {
@@ -61,7 +75,7 @@ pub(super) fn weight_gradient(isa: Isa, x: &[f32], dy: &[f32], taps: &Taps, chan
                             let sides = ((share.end - channel).min(CHANNELS), (n - panel * PANEL).min(PANEL));
                             let a = (turned.channel(channel), input.apart);
                             // SAFETY: these channels of this tap in this part are this task's.
-                            unsafe { add_block(tile, &offsets, a, b(panel), from > runs.start, to, n, sides) };
+                            unsafe { add_block(tile, &offsets, a, of(columns, panel), begun, to, n, sides) };
                         }
                     }
                 });
@@ -115,6 +129,8 @@ unsafe fn add_block(
 /// The input in runs of output rows, whose channels are turned to lines of k.
 struct Input<'a> {
     x: &'a [f32],
+    /// Whether what rounding leaves is turned as well, to planes behind the others.
+    split: bool,
     channels: usize,
     taps: &'a Taps,
     kind: Kind,
@@ -138,11 +154,11 @@ enum Kind {
 }
 
 impl<'a> Input<'a> {
-    fn new(x: &'a [f32], taps: &'a Taps, channels: usize) -> Self {
+    fn new(x: &'a [f32], split: bool, taps: &'a Taps, channels: usize) -> Self {
         let of = |kind, runs, length: usize, rows: usize| {
             let steps = length.div_ceil(LANE);
             let apart = 2 * rows.max(steps * LANE).next_multiple_of(LANE);
-            Self { x, channels, taps, kind, runs, length, steps, apart }
+            Self { x, split, channels, taps, kind, runs, length, steps, apart }
         };
         let rows = taps.rows();
         match (taps, Runs::of(taps)) {
@@ -173,8 +189,9 @@ impl<'a> Input<'a> {
             Kind::Pictures(lines, places) => (lines.lines(0..runs).len(), places.len()),
             Kind::Clips | Kind::Taps => (runs, self.taps.count()),
         };
-        with_scratch(slots * planes * kept * self.apart, |lines| {
-            work(&mut Turned { input: self, share, kept, slots, planes, done: 0, lines });
+        let parts = if self.split { 2 } else { 1 };
+        with_scratch(slots * parts * planes * kept * self.apart, |lines| {
+            work(&mut Turned { input: self, share, kept, slots, parts, planes, done: 0, lines });
         });
     }
 }
@@ -185,8 +202,9 @@ struct Turned<'a> {
     share: Range<usize>,
     /// Channels that a plane has, the last of them zeros.
     kept: usize,
-    /// Lines that are held, line i in slot i modulo their number; and planes of each.
+    /// Lines that are held, line i in slot i modulo their number; parts of each, and planes of a part.
     slots: usize,
+    parts: usize,
     planes: usize,
     /// The lines before this one are turned.
     done: usize,
@@ -200,27 +218,30 @@ impl Turned<'_> {
             Kind::Pictures(lines, _) => lines.lines(runs),
             Kind::Clips | Kind::Taps => runs,
         };
-        (self.done.max(lines.start)..lines.end).for_each(|line| self.turn_line(line));
+        for line in self.done.max(lines.start)..lines.end {
+            (0..self.parts).for_each(|part| self.turn_line(line, part));
+        }
         self.done = lines.end;
     }
 
-    fn turn_line(&self, line: usize) {
+    fn turn_line(&self, line: usize, part: usize) {
         let &Input { taps, ref kind, length, apart, .. } = self.input;
         let mut sources = vec![-1i32; apart / 2];
+        let of = |plane| part * self.planes + plane;
         let (first, count) = (line * length, length.min(taps.rows().saturating_sub(line * length)));
         match kind {
             Kind::Pictures(lines, places) => {
                 let (input, before) = lines.input(line);
                 let some = &mut sources[before..before + input.len()];
                 some.iter_mut().zip(input).for_each(|(to, row)| *to = row as i32);
-                self.turn_rows(&sources, line, 0);
+                self.turn_rows(&sources, line, of(0));
                 for (plane, place) in places.iter().enumerate().skip(1) {
                     let mut present = vec![u32::MAX; apart / LINE];
                     present[apart / LINE - 1] >>= place / 2;
                     // SAFETY: as many bytes less lie there.
                     let copy = |channel| unsafe {
-                        let from = self.at(line, 0, channel).wrapping_add(*place);
-                        copy_present(from, &present, self.at(line, plane, channel));
+                        let from = self.at(line, of(0), channel).wrapping_add(*place);
+                        copy_present(from, &present, self.at(line, of(plane), channel));
                     };
                     (0..self.kept).for_each(copy);
                 }
@@ -228,29 +249,28 @@ impl Turned<'_> {
             Kind::Clips => {
                 let middle = self.planes / 2;
                 taps.fill(first, middle, &mut sources[..count]);
-                self.turn_rows(&sources, line, middle);
+                self.turn_rows(&sources, line, of(middle));
                 for tap in (0..self.planes).filter(|tap| *tap != middle) {
                     taps.fill(first, tap, &mut sources[..count]);
                     let present = |rows: &[i32; LANE]| (0..LANE).map(|i| u32::from(rows[i] >= 0) << i).sum();
                     let present: Vec<u32> = sources.as_chunks().0.iter().map(present).collect();
                     for channel in 0..self.kept {
-                        let of = |tap| self.at(line, tap, channel);
-                        let from = of(middle).wrapping_add(2 * tap).wrapping_sub(2 * middle);
+                        let from = self.at(line, of(middle), channel).wrapping_add(2 * tap).wrapping_sub(2 * middle);
                         // SAFETY: what is present lies in the middle's line.
-                        unsafe { copy_present(from, &present, of(tap)) };
+                        unsafe { copy_present(from, &present, self.at(line, of(tap), channel)) };
                     }
                 }
             }
             Kind::Taps => {
                 for tap in 0..self.planes {
                     taps.fill(first, tap, &mut sources[..count]);
-                    self.turn_rows(&sources, line, tap);
+                    self.turn_rows(&sources, line, of(tap));
                 }
             }
         }
     }
 
-    /// Turns rows, of which -1 are zeros, to a plane of a line.
+    /// Turns rows, of which -1 are zeros, to a plane of a line, counted over all parts.
     fn turn_rows(&self, sources: &[i32], line: usize, plane: usize) {
         let &Input { x, channels, apart, .. } = self.input;
         let sources = sources.as_chunks::<LANE>().0;
@@ -263,7 +283,9 @@ impl Turned<'_> {
                 let rows = rows.map(|source| row(source).map_or(std::ptr::null(), |from| x[from + first..].as_ptr()));
                 let to = self.at(line, plane, first - self.share.start);
                 // SAFETY: as many channels are left in every row, and lines are this task's.
-                unsafe { turn_bf16(&rows, (self.share.end - first).min(TILE), to.add(i * LINE), apart) };
+                unsafe {
+                    turn_bf16(&rows, (self.share.end - first).min(TILE), to.add(i * LINE), apart, plane >= self.planes)
+                };
             }
         }
         // SAFETY: as above.
@@ -272,7 +294,7 @@ impl Turned<'_> {
     }
 
     fn at(&self, line: usize, plane: usize, channel: usize) -> *mut u8 {
-        self.lines.at(((line % self.slots * self.planes + plane) * self.kept + channel) * self.input.apart)
+        self.lines.at(((line % self.slots * self.parts * self.planes + plane) * self.kept + channel) * self.input.apart)
     }
 
     /// Where a channel of the first plane lies.
@@ -280,9 +302,10 @@ impl Turned<'_> {
         self.at(0, 0, channel - self.share.start)
     }
 
-    /// Where the lines of k of a tap in some runs lie from there on.
-    fn offsets(&self, tap: usize, runs: Range<usize>) -> Vec<usize> {
-        let line_bytes = self.planes * self.kept * self.input.apart;
+    /// Where the lines of k of a part of a tap in some runs lie from there on.
+    fn offsets(&self, tap: usize, part: Part, runs: Range<usize>) -> Vec<usize> {
+        let plane_bytes = self.kept * self.input.apart;
+        let part = if part == Part::Low { self.planes } else { 0 };
         let (above, aside, plane) = match &self.input.kind {
             Kind::Pictures(lines, places) => {
                 let (above, aside) = (lines.taps[tap] / lines.apart, 2 * (lines.taps[tap] % lines.apart));
@@ -292,15 +315,16 @@ impl Turned<'_> {
             Kind::Clips | Kind::Taps => (0, 0, tap),
         };
         let of_run = |run: usize| {
-            let from = (run + above) % self.slots * line_bytes + plane * self.kept * self.input.apart + aside;
+            let line = (run + above) % self.slots * self.parts * self.planes;
+            let from = (line + part + plane) * plane_bytes + aside;
             (0..self.input.steps).map(move |step| from + step * LINE)
         };
         runs.flat_map(of_run).collect()
     }
 }
 
-/// The gradient's rows in pairs: for each panel of columns and each run, its lines of k.
-fn pack_columns(dy: &[f32], input: &Input, n: usize) -> Lines {
+/// The gradient's rows in pairs, or what rounding leaves of them: for each panel of columns and each run, its lines of k.
+fn pack_columns(dy: &[f32], input: &Input, n: usize, rest: bool) -> Lines {
     let rows = dy.len() / n.max(1);
     let bytes = input.steps * PANEL_BLOCK;
     let lines = Lines::new(n.div_ceil(PANEL) * input.runs * bytes);
@@ -308,19 +332,19 @@ fn pack_columns(dy: &[f32], input: &Input, n: usize) -> Lines {
     each_task(tasks.collect(), |(run, panel)| {
         let first = run * input.length;
         let some = first..rows.min(first + input.length);
-        pack_panel(dy, some, n, panel, input.steps, lines.at((panel * input.runs + run) * bytes));
+        pack_panel(dy, some, n, panel, rest, input.steps, lines.at((panel * input.runs + run) * bytes));
     });
     lines
 }
 
 /// Rows of one panel in pairs, and zeros behind them.
-fn pack_panel(dy: &[f32], rows: Range<usize>, n: usize, panel: usize, steps: usize, to: *mut u8) {
+fn pack_panel(dy: &[f32], rows: Range<usize>, n: usize, panel: usize, rest: bool, steps: usize, to: *mut u8) {
     let columns = (n - panel * PANEL).min(PANEL);
     let whole = if columns == PANEL { rows.len() / 2 } else { 0 };
     let from = |row: usize| &dy[row * n + panel * PANEL..][..columns];
     if whole > 0 {
         // SAFETY: as many rows have as many columns, and a pair takes two lines.
-        unsafe { pair_rows(from(rows.start).as_ptr(), n, whole, to) };
+        unsafe { pair_rows(from(rows.start).as_ptr(), n, whole, to, rest) };
     }
     for pair in whole..steps * LANE / 2 {
         let mut edge = [[0f32; PANEL]; 2];
@@ -328,6 +352,6 @@ fn pack_panel(dy: &[f32], rows: Range<usize>, n: usize, panel: usize, steps: usi
             edge[..columns].copy_from_slice(from(row));
         }
         // SAFETY: as above.
-        unsafe { pair_rows(edge.as_ptr().cast(), PANEL, 1, to.add(pair * 2 * LINE)) };
+        unsafe { pair_rows(edge.as_ptr().cast(), PANEL, 1, to.add(pair * 2 * LINE), rest) };
     }
 }
