@@ -132,6 +132,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether it is multiplied in blocks of bf16.
+    pub fn in_blocks(self) -> bool {
+        matches!(self, Format::Bf16 | Format::Split)
+    }
+
     /// Values of k in a line.
     pub fn lane(self) -> usize {
         match self {

@@ -34,7 +34,7 @@ const CHUNK: usize = 8 * PANEL;
 /// grown by input channels gives the same bits.
 pub(crate) fn suited(taps: &Taps, outputs: usize, format: Format) -> Option<Space> {
     match *taps {
-        Taps::Space(space) if format != Format::Bf16 && outputs >= NARROW => {
+        Taps::Space(space) if !format.in_blocks() && outputs >= NARROW => {
             (space.kernel == (3, 3) && space.stride == 1 && space.padding == 1).then_some(space)
         }
         _ => None,

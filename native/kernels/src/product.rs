@@ -220,7 +220,7 @@ impl Turned {
 pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, n) = (taps.rows(), panels.n);
     let mut out = crate::storage::uninitialised(rows * n);
-    if let Format::Bf16 | Format::Split = panels.format {
+    if panels.format.in_blocks() {
         blocks::product(x, taps, panels, bias, &mut out);
         return out;
     }

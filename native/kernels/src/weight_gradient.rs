@@ -39,7 +39,7 @@ pub(crate) fn weight_gradient(
     channels: usize,
     n: usize,
 ) -> Vec<f32> {
-    if let Format::Bf16 | Format::Split = format {
+    if format.in_blocks() {
         return blocks::weight_gradient(isa, format == Format::Split, x, dy, taps, channels, n);
     }
     let (rows, tap_count, size) = (taps.rows(), taps.count(), taps.count() * channels * n);
