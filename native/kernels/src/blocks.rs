@@ -53,13 +53,24 @@ struct Product<'a> {
     out: Rows,
 }
 
-/// Up to sixteen rows that lie side by side.
+/// Sixteen rows that lie side by side.
 struct Unit {
     /// Bytes from the first of all rows.
     from: usize,
-    /// The first output row.
-    to: usize,
-    rows: usize,
+    /// The output row that each becomes, if any.
+    to: [Option<usize>; HALF],
+}
+
+impl Unit {
+    fn new(from: usize, to: impl Fn(usize) -> Option<usize>) -> Self {
+        Self { from, to: std::array::from_fn(to) }
+    }
+
+    /// The first of sixteen output rows that follow each other.
+    fn whole(&self) -> Option<usize> {
+        let (first, last) = (self.to[0]?, self.to[HALF - 1]?);
+        (last - first == HALF - 1).then_some(first)
+    }
 }
 
 impl Product<'_> {
@@ -122,11 +133,8 @@ impl Product<'_> {
                 // SAFETY: there is room for them.
                 (count..held).for_each(|row| unsafe { line_of(row).write_bytes(0, row_bytes) });
                 pack_rows(x, taps, channels, first, count, self.panels, convert_bf16, line_of);
-                let units = (0..count).step_by(HALF).map(|row| Unit {
-                    from: row * row_bytes,
-                    to: first + row,
-                    rows: (count - row).min(HALF),
-                });
+                let unit = |row| Unit::new(row * row_bytes, |i| (row + i < count).then_some(first + row + i));
+                let units = (0..count).step_by(HALF).map(unit);
                 let panels = 0..self.panels.n.div_ceil(PANEL);
                 self.multiply(copy, &side_by_side, &units.collect::<Vec<_>>(), panels, &[]);
             });
@@ -174,9 +182,11 @@ impl Product<'_> {
                 c,
                 stride,
             };
-            let whole = pair.len() == 2 && first.rows == HALF && second.rows == HALF && columns == PANEL;
-            if whole && !self.stream {
-                let to = [first, second].map(|unit| self.out.at(unit.to * n + panel * PANEL));
+            let whole = if columns == PANEL { first.whole().zip(pair.get(1).and_then(Unit::whole)) } else { None };
+            if let Some((first, second)) = whole
+                && !self.stream
+            {
+                let to = [first, second].map(|row| self.out.at(row * n + panel * PANEL));
                 // SAFETY: as many rows lie there, and these rows of these columns are this task's.
                 unsafe { tile(&block(to, n)) };
                 continue;
@@ -189,15 +199,17 @@ impl Product<'_> {
                 sums.assume_init_ref()
             };
             for (unit, sums) in pair.iter().zip(sums.chunks(HALF)) {
-                if whole {
+                if let (Some(first), true) = (unit.whole(), self.stream && columns == PANEL) {
                     // SAFETY: as above.
-                    unsafe { stream_rows(sums, self.out.at(unit.to * n + panel * PANEL), n) };
+                    unsafe { stream_rows(sums, self.out.at(first * n + panel * PANEL), n) };
                     continue;
                 }
-                for (row, sums) in sums.iter().take(unit.rows).enumerate() {
-                    // SAFETY: as above.
-                    let to = unsafe { self.out.slice((unit.to + row) * n + panel * PANEL, columns) };
-                    to.copy_from_slice(&sums[..columns]);
+                for (row, sums) in unit.to.iter().zip(sums) {
+                    if let Some(row) = row {
+                        // SAFETY: as above.
+                        let to = unsafe { self.out.slice(row * n + panel * PANEL, columns) };
+                        to.copy_from_slice(&sums[..columns]);
+                    }
                 }
             }
         }
@@ -280,11 +292,23 @@ impl<'a> Rounded<'a> {
 
     /// The rows of some runs, in a copy that begins with the line of another one.
     fn units(&self, runs: Range<usize>, first: usize) -> Vec<Unit> {
+        let &Runs { length, apart, rows, .. } = self.runs;
+        let bytes = self.rows.apart;
+        // Clips that fill no tiles are taken together with the rows between them, which become nothing.
+        if self.runs.apart() && !self.split && apart < length.next_multiple_of(HALF) {
+            let to = |at: usize| {
+                let (run, row) = (runs.start + at / apart, at % apart);
+                (run < runs.end && row < length).then_some(run * length + row).filter(|row| *row < rows)
+            };
+            let from = (runs.start - first) * apart;
+            let unit = |at| Unit::new((from + at) * bytes, |i| to(at + i));
+            return (0..runs.len() * apart).step_by(HALF).map(unit).collect();
+        }
         let of_run = |run: usize| {
             let (output, from) = (self.runs.output(run), (run - first) * self.lines_apart);
-            let end = output.end;
-            let unit = move |(i, to)| Unit { from: from + i * HALF * self.rows.apart, to, rows: (end - to).min(HALF) };
-            output.step_by(HALF).enumerate().map(unit)
+            let (first, count) = (output.start, output.len());
+            let unit = move |row| Unit::new(from + row * bytes, |i| (row + i < count).then_some(first + row + i));
+            (0..count).step_by(HALF).map(unit)
         };
         runs.flat_map(of_run).collect()
     }

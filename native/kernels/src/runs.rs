@@ -5,8 +5,9 @@ use std::ops::Range;
 
 /// Rows of a run where all rows are one.
 const DENSE: usize = 512;
-/// Fewer rows than this are no run.
-const SHORTEST: usize = 16;
+/// Fewer rows than this are no run: of a picture's line, and of a clip.
+const SHORTEST_LINE: usize = 16;
+const SHORTEST_CLIP: usize = 4;
 
 /// The runs of [`Taps`] that have any. The copy is made of lines of `apart` rows: a line of the input between `side` rows of
 /// zeros, with `above` lines of zeros before the first and behind the last one.
@@ -32,8 +33,10 @@ impl Runs {
     pub fn of(taps: &Taps) -> Option<Self> {
         match *taps {
             Taps::Dense { rows } => Some(Self::within(rows, DENSE, 1, false)),
-            Taps::Time { rows, frames, kernel } => Self::long(Self::within(rows, frames, kernel, false)),
-            Taps::TimeTransposed { rows, frames, kernel } => Self::long(Self::within(rows, frames, kernel, true)),
+            Taps::Time { rows, frames, kernel } => Self::within(rows, frames, kernel, false).long(SHORTEST_CLIP),
+            Taps::TimeTransposed { rows, frames, kernel } => {
+                Self::within(rows, frames, kernel, true).long(SHORTEST_CLIP)
+            }
             Taps::Space(space) => {
                 let (height, width) = (space.height, space.width);
                 Self::around(space, (height, width), space.output(), (space.padding, space.padding), false)
@@ -46,8 +49,8 @@ impl Runs {
         }
     }
 
-    fn long(self) -> Option<Self> {
-        (self.length >= SHORTEST).then_some(self)
+    fn long(self, shortest: usize) -> Option<Self> {
+        (self.length >= shortest).then_some(self)
     }
 
     /// Runs of `length` neighbours, each on its own.
@@ -74,7 +77,7 @@ impl Runs {
         let tap = |tap: usize| tap / kw * apart + tap % kw * images;
         let taps = (0..kh * kw).map(|i| tap(if back { kh * kw - 1 - i } else { i })).collect();
         let (rows, inputs) = (to.0 * to.1 * images, from.0 * from.1 * images);
-        Self::long(Self { rows, length: to.1 * images, apart, taps, inputs, copied, side, above: padding.0 })
+        Self { rows, length: to.1 * images, apart, taps, inputs, copied, side, above: padding.0 }.long(SHORTEST_LINE)
     }
 
     /// How many runs there are.
@@ -85,6 +88,11 @@ impl Runs {
     /// The output rows of a run.
     pub fn output(&self, run: usize) -> Range<usize> {
         run * self.length..self.rows.min((run + 1) * self.length)
+    }
+
+    /// Whether each run reads a line of its own.
+    pub fn apart(&self) -> bool {
+        self.taps.iter().all(|row| *row < self.apart)
     }
 
     /// The lines of the copy that some runs read.
@@ -112,6 +120,7 @@ mod tests {
             Taps::Dense { rows: 2 * DENSE + 7 },
             Taps::Time { rows: 3 * 17, frames: 17, kernel: 3 },
             Taps::Time { rows: 2 * 20, frames: 20, kernel: 5 },
+            Taps::Time { rows: 5 * 6, frames: 6, kernel: 3 },
             space(5, 6, 4, (3, 3), 1),
             space(6, 8, 3, (3, 5), 2),
             space(4, 40, 1, (3, 3), 0),
@@ -148,7 +157,7 @@ mod tests {
             Taps::Space(space),
             Taps::SpaceTransposed(space),
             Taps::Space(narrow),
-            Taps::Time { rows: 60, frames: 15, kernel: 3 },
+            Taps::Time { rows: 60, frames: 3, kernel: 3 },
         ] {
             assert_eq!(Runs::of(&taps), None);
         }
