@@ -2,9 +2,7 @@
 //!
 //! Rows are rounded once, into a copy with zeros around them ([`Runs`]), where the tiles of all taps are read in their places.
 
-use crate::isa::{
-    Block, BlockTile, Convert, Format, LINE, PANEL, convert_bf16, convert_rest, multiplying, stream_rows,
-};
+use crate::isa::{Block, BlockTile, Format, LINE, PANEL, convert_bf16, convert_rows, multiplying, stream_rows};
 use crate::lanes::{drain, past_caches};
 use crate::operands::{LEFT, Part, split_rows};
 use crate::product::{Lines, Panels, pack_rows, with_scratch};
@@ -34,12 +32,12 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
         return;
     }
     let parts: &[Part] = if panels.format == Format::Split { &LEFT } else { &[Part::High] };
-    let channels = panels.k / taps.count() / parts.len();
+    let channels = x.len() / taps.transposed().rows();
     let lane = panels.format.lane();
     let stream = past_caches(out, panels.n);
     let product = Product { panels, bias, stream, out: Rows::new(out) };
     match Runs::of(taps) {
-        Some(runs) if channels.is_multiple_of(lane) => product.of_runs(x, &runs, channels, parts),
+        Some(runs) if parts.len() == 1 || channels.is_multiple_of(lane) => product.of_runs(x, &runs, channels, parts),
         _ if parts.len() > 1 => product.of_gathered(&split_rows(x, channels), taps, parts.len() * channels),
         _ => product.of_gathered(x, taps, channels),
     }
@@ -208,7 +206,10 @@ impl Product<'_> {
                     if let Some(row) = row {
                         // SAFETY: as above.
                         let to = unsafe { self.out.slice(row * n + panel * PANEL, columns) };
-                        to.copy_from_slice(&sums[..columns]);
+                        match <&mut [f32; PANEL]>::try_from(&mut *to) {
+                            Ok(to) => *to = *sums,
+                            Err(_) => to.copy_from_slice(&sums[..columns]),
+                        }
                     }
                 }
             }
@@ -238,7 +239,7 @@ struct Rounded<'a> {
 
 impl<'a> Rounded<'a> {
     fn new(x: &'a [f32], runs: &'a Runs, channels: usize, parts: &[Part]) -> Self {
-        let (apart, split) = (channels * 2, parts.contains(&Part::Low));
+        let (apart, split) = (channels.div_ceil(LINE / 2) * LINE, parts.contains(&Part::Low));
         let line_bytes = runs.apart * apart;
         let lines_apart = if split { 2 * line_bytes } else { line_bytes };
         let of_tap = |tap: &usize| {
@@ -270,17 +271,14 @@ impl<'a> Rounded<'a> {
         let behind = before + input.len();
         let bytes = |rows: usize| rows * self.rows.apart;
         let x = &self.x[input.start * self.channels..input.end * self.channels];
-        let write = |to: *mut u8, convert: Convert| {
+        for rest in [false, true].into_iter().take(if self.split { 2 } else { 1 }) {
+            let to = if rest { to.wrapping_add(self.line_bytes) } else { to };
             // SAFETY: the line has room for as many rows.
             unsafe {
                 to.write_bytes(0, bytes(before));
-                convert(bytes(input.len()) / LINE, x.as_ptr(), to.add(bytes(before)));
+                convert_rows(input.len(), self.channels, x.as_ptr(), to.add(bytes(before)), rest);
                 to.add(bytes(behind)).write_bytes(0, bytes(self.runs.apart - behind));
             }
-        };
-        write(to, convert_bf16);
-        if self.split {
-            write(to.wrapping_add(self.line_bytes), convert_rest);
         }
     }
 

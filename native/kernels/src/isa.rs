@@ -246,10 +246,10 @@ pub(crate) fn multiplying<R>(isa: Isa, work: impl FnOnce(BlockTile) -> R) -> R {
 
 /// What else has to be done to bf16 where there are tiles for it.
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::{convert_bf16, convert_rest, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
+pub(crate) use avx512::{convert_bf16, convert_rows, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
 #[cfg(not(target_arch = "x86_64"))]
 pub(crate) use portable::{
-    convert_bf16, convert_rest, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16,
+    convert_bf16, convert_rows, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16,
 };
 
 /// f32 to bf16, to nearest even.

@@ -84,9 +84,11 @@ pub(crate) struct Strides {
 impl Panels {
     /// Packs `taps` x `k_per_tap` rows by `n` columns.
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
-        let (k, lane) = (taps * k_per_tap, format.lane());
+        let lane = format.lane();
+        // In blocks of bf16 each tap fills whole lines.
+        let k = taps * if format.in_blocks() { k_per_tap.next_multiple_of(lane) } else { k_per_tap };
         // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
-        let mixed = !k_per_tap.is_multiple_of(lane) && taps > 1;
+        let mixed = !k_per_tap.is_multiple_of(lane) && taps > 1 && !format.in_blocks();
         let (taps, rows) = if mixed { (1, k) } else { (taps, k_per_tap) };
         let per_tap = rows.div_ceil(lane);
         let turn = Turned { turn: tiles(isa, format).turn, at };
@@ -385,10 +387,11 @@ pub(crate) fn pack_rows(
     for (tap, sources) in all.chunks_mut(count).enumerate() {
         taps.fill(first, tap, sources);
     }
+    let apart = if panels.format.in_blocks() { channels.next_multiple_of(lane) } else { channels };
     let mut gathered = vec![0f32; panels.blocks * lane];
     for row in 0..count {
         for tap in 0..taps.count() {
-            let to = &mut gathered[tap * channels..(tap + 1) * channels];
+            let to = &mut gathered[tap * apart..][..channels];
             match usize::try_from(all[tap * count + row]) {
                 Ok(source) => to.copy_from_slice(&x[source * channels..(source + 1) * channels]),
                 Err(_) => to.fill(0.0),

@@ -198,24 +198,38 @@ fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
     columns
 }
 
+/// Lines of 32 f32 in bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(crate) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8) {
-    unsafe { convert::<false>(lines, from, to) };
+    unsafe { convert::<false>(lines, u32::MAX, from, to) };
 }
 
-/// [`convert_bf16`] of what rounding leaves.
+/// Rows of so many columns in bf16, or what rounding them leaves, each in as many lines as it takes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(crate) unsafe fn convert_rest(lines: usize, from: *const f32, to: *mut u8) {
-    unsafe { convert::<true>(lines, from, to) };
+pub(crate) unsafe fn convert_rows(rows: usize, columns: usize, from: *const f32, to: *mut u8, rest: bool) {
+    let convert = if rest { convert::<true> } else { convert::<false> };
+    let lines = columns.div_ceil(32);
+    if columns.is_multiple_of(32) {
+        return unsafe { convert(rows * lines, u32::MAX, from, to) };
+    }
+    let last = (1 << (columns % 32)) - 1;
+    for row in 0..rows {
+        unsafe {
+            let (from, to) = (from.add(row * columns), to.add(row * lines * LINE));
+            convert(lines - 1, u32::MAX, from, to);
+            convert(1, last, from.add((lines - 1) * 32), to.add((lines - 1) * LINE));
+        }
+    }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-unsafe fn convert<const REST: bool>(lines: usize, from: *const f32, to: *mut u8) {
+unsafe fn convert<const REST: bool>(lines: usize, present: u32, from: *const f32, to: *mut u8) {
     for line in 0..lines {
         unsafe {
             let from = from.add(line * 32);
-            let [low, high] = [from, from.add(16)].map(|from| part::<REST>(_mm512_loadu_ps(from)));
+            let low = part::<REST>(_mm512_maskz_loadu_ps(present as u16, from));
+            let high = part::<REST>(_mm512_maskz_loadu_ps((present >> 16) as u16, from.add(16)));
             let packed = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_storeu_si512(to.add(line * LINE).cast(), packed);
         }

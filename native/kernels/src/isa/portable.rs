@@ -106,7 +106,7 @@ mod no_bf16 {
     }
     absent! {
         convert_bf16(usize, *const f32, *mut u8);
-        convert_rest(usize, *const f32, *mut u8);
+        convert_rows(usize, usize, *const f32, *mut u8, bool);
         copy_present(*const u8, &[u32], *mut u8);
         interleave_bf16(*const f32, *const f32, *mut u8);
         pair_rows(*const f32, usize, usize, *mut u8, bool);
