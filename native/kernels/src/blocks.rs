@@ -311,3 +311,70 @@ impl<'a> Rounded<'a> {
         runs.flat_map(of_run).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::Isa;
+    use crate::philox::normal as values;
+    use crate::product::{Strides, product};
+    use crate::taps::Space;
+    use crate::weight_gradient::weight_gradient;
+
+    /// Taps of any kind, and channels that go in and come out.
+    fn shape(mut below: impl FnMut(usize) -> usize) -> (Taps, usize, usize) {
+        let (images, frames) = (1 + below(18), 1 + below(40));
+        let taps = match below(5) {
+            0 => Taps::Dense { rows: 1 + below(1200) },
+            1 | 2 => Taps::Time { rows: frames * (1 + below(30)), frames, kernel: [1, 3, 5][below(3)] },
+            _ => {
+                let kernel = (1 + below(3), 1 + below(4));
+                let (height, width) = (kernel.0 + below(7), kernel.1 + below(7));
+                let padding = below(3);
+                Taps::Space(Space { height, width, images, kernel, stride: 1 + below(4) / 3, padding })
+            }
+        };
+        let channels = if below(2) == 0 { 32 * (1 + below(4)) } else { 1 + below(100) };
+        (taps, channels, 1 + below(100))
+    }
+
+    /// What rounded numbers make in blocks, and in tiles of f32.
+    #[test]
+    fn blocks_of_any_shape_make_what_tiles_make() {
+        let mut state = 7u64;
+        let mut below = |end: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % end
+        };
+        for case in 0..48 {
+            let (taps, channels, n) = shape(&mut below);
+            let (back, count) = (taps.transposed(), taps.count());
+            let weight = values(count * channels * n, 3 * case);
+            let x = values(back.rows() * channels, 3 * case + 1);
+            let dy = values(taps.rows() * n, 3 * case + 2);
+            let of = |isa, format| {
+                let forward = Strides { tap: channels * n, k: n, n: 1 };
+                let backward = Strides { tap: channels * n, k: 1, n };
+                let panels = Panels::pack(isa, format, &weight, count, channels, n, forward);
+                let transposed = Panels::pack(isa, format, &weight, count, n, channels, backward);
+                let y = product(&x, &taps, &panels, Some(&weight[..n]));
+                let dx = product(&dy, &back, &transposed, None);
+                [y, dx, weight_gradient(isa, format, &x, &dy, &taps, channels, n)]
+            };
+            let expected = of(Isa::Portable, Format::Rounded);
+            for isa in Isa::tested().filter(|isa| isa.fast_bf16()) {
+                for (found, expected) in of(isa, Format::Bf16).iter().zip(&expected) {
+                    assert_eq!(found.len(), expected.len());
+                    let most = expected.iter().fold(1f32, |most, value| most.max(value.abs()));
+                    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+                        let error = (found - expected).abs();
+                        assert!(
+                            error < 1e-5 * most,
+                            "{isa:?} {taps:?} {channels} {n}: {found}, not {expected} at {at}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
