@@ -9,6 +9,7 @@ use crate::minimal::{self, convolve, suited};
 use crate::operands::path;
 use crate::product::{column_sums, product};
 use crate::scaled_norm::rms_norm_silu;
+use crate::simd::ask_for;
 use crate::spent::{spent, used_up};
 use crate::storage::{each_chunk, slice, tensor, uninitialised, with_values};
 use crate::taps::{Space, Taps};
@@ -250,19 +251,22 @@ impl CustomOp3 for GatheredProduct {
 fn to_weight_order(from: &[f32], outputs: usize, inputs: usize, taps: usize) -> Vec<f32> {
     // Two cache lines of each tap at a time, and as many channels as stay in the first cache.
     const OUTPUTS: usize = 32;
-    const INPUTS: usize = 8;
+    const INPUTS: usize = 16;
     let mut to = uninitialised(from.len());
     each_chunk(&mut to, (OUTPUTS * inputs * taps).max(1), |part, to| {
         let (first, count) = (part * OUTPUTS, (outputs - part * OUTPUTS).min(OUTPUTS));
+        let row = |tap: usize, input: usize| &from[(tap * inputs + input) * outputs + first..][..count];
         let mut turned = vec![0f32; OUTPUTS * INPUTS * taps];
         for input in (0..inputs).step_by(INPUTS) {
             let some = (inputs - input).min(INPUTS);
-            for tap in 0..taps {
-                for i in 0..some {
-                    let from = &from[(tap * inputs + input + i) * outputs + first..][..count];
-                    for (turned, value) in turned[i * taps + tap..].iter_mut().step_by(INPUTS * taps).zip(from) {
-                        *turned = *value;
-                    }
+            for (tap, i) in (0..taps).flat_map(|tap| (0..some).map(move |i| (tap, i))) {
+                if input + INPUTS + i < inputs {
+                    ask_for(row(tap, input + INPUTS + i));
+                }
+                for (turned, value) in
+                    turned.iter_mut().skip(i * taps + tap).step_by(INPUTS * taps).zip(row(tap, input + i))
+                {
+                    *turned = *value;
                 }
             }
             for (to, turned) in to.chunks_exact_mut(inputs * taps).zip(turned.chunks_exact(INPUTS * taps)) {

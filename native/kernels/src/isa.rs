@@ -15,8 +15,6 @@ use std::sync::OnceLock;
 
 /// Columns in a panel of packed weights, on every path.
 pub const PANEL: usize = 32;
-/// Rows of the accumulating tile that weight gradients use.
-pub const WIDE: usize = 16;
 /// Bytes of one packed line: 16 f32 or 32 bf16 values of k.
 pub const LINE: usize = 64;
 /// Bytes of a panel for one line of k.
@@ -76,6 +74,23 @@ impl Isa {
         }
     }
 
+    /// The paths whose code runs on this machine, AMX by emulation where it has to; others are named past the harness, which
+    /// hides output.
+    #[cfg(test)]
+    pub(crate) fn tested() -> impl Iterator<Item = Isa> {
+        Isa::ALL.into_iter().filter(|isa| {
+            #[cfg(target_arch = "x86_64")]
+            if *isa == Isa::AmxBf16 && amx::runs() {
+                return true;
+            }
+            if !isa.available() {
+                let message = format!("not tested: this machine has no {}\n", isa.name());
+                let _ = std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes());
+            }
+            isa.available()
+        })
+    }
+
     /// Whether this path multiplies bf16 by instructions of its own. Elsewhere bf16 is rounded numbers in f32.
     pub fn fast_bf16(self) -> bool {
         self >= Isa::Avx512Bf16
@@ -112,21 +127,28 @@ pub enum Format {
     Rounded,
     /// 32 bf16 a line, rounded to nearest even.
     Bf16,
+    /// The same for what rounding makes and for what it leaves: three products of bf16.
+    Split,
 }
 
 impl Format {
+    /// Whether it is multiplied in blocks of bf16.
+    pub fn in_blocks(self) -> bool {
+        matches!(self, Format::Bf16 | Format::Split)
+    }
+
     /// Values of k in a line.
     pub fn lane(self) -> usize {
         match self {
             Format::F32 | Format::Rounded => 16,
-            Format::Bf16 => 32,
+            Format::Bf16 | Format::Split => 32,
         }
     }
 }
 
 /// `c[row][32] = sum over taps and k of a * b`, plus the 32 values of `bias` unless it is null.
 ///
-/// `rows` holds, for each tap, a pointer for each of the tile's rows to `steps` of k: a number in f32, a pair in bf16; `next`,
+/// `rows` holds, for each tap, a pointer for each of the tile's rows to `steps` of k; `next`,
 /// unless it is null, as many for the next tile, whose rows of `c` follow: both may be asked for meanwhile. `b` holds two [`LINE`]s
 /// for each step of each tap. Rows of `c` are `stride` values apart.
 pub(crate) type GatheredTile = unsafe fn(
@@ -139,25 +161,33 @@ pub(crate) type GatheredTile = unsafe fn(
     c: *mut f32,
     stride: usize,
 );
-/// `c[rows][32] = sum over k of a * b`, with `blocks` lines of k.
-///
-/// `a` holds, for each block, one line a row; `b` one [`PANEL_BLOCK`] a block.
-pub(crate) type PackedTile = unsafe fn(blocks: usize, a: *const u8, b: *const u8, c: *mut f32);
-/// `c[16][32] += sum over k of a * b`; `lines` points, for each block, to 16 lines: one for each k (or pair of k), 16 rows
-/// in a line. The sum of f32 begins at zero and is added to `c` at the end: long sums round less in parts.
-pub(crate) type WideTile = unsafe fn(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32);
 
-/// The product of a few rows with a panel.
-#[derive(Clone, Copy)]
-pub(crate) enum Tile {
-    /// Reads each row where it lies.
-    Gathered(GatheredTile),
-    /// Needs the rows of a tile side by side.
-    Packed(PackedTile),
+/// A block of bf16: `c[32][32] = start + sum over steps of a * b`, where a step is 32 of k.
+pub(crate) struct Block {
+    pub steps: usize,
+    /// For each step, how many bytes behind the first step's place its [`LINE`] of a row lies.
+    pub offsets: *const usize,
+    /// The first and the seventeenth row.
+    pub a: [*const u8; 2],
+    /// Bytes from one row to the next, in either half.
+    pub apart: usize,
+    /// One [`PANEL_BLOCK`] a step.
+    pub b: *const u8,
+    /// What the sums begin with, a row in each half.
+    pub start: [*const f32; 2],
+    /// Values from one row of `start` to the next; 0 where all are the same.
+    pub start_apart: usize,
+    /// Where the sums go, which may be `start`.
+    pub c: [*mut f32; 2],
+    /// Values from one row of `c` to the next.
+    pub stride: usize,
 }
 
-/// Converts `lines` lines of f32 at `from` to packed lines `stride` bytes apart.
-pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8, stride: usize);
+/// Multiplies a block.
+pub(crate) type BlockTile = unsafe fn(&Block);
+
+/// Converts `lines` lines of f32 at `from` to packed lines.
+pub(crate) type Convert = unsafe fn(lines: usize, from: *const f32, to: *mut u8);
 
 /// `to[i * apart + column] = columns[column][i]` for `count` of i; 0 for a column that is null.
 pub(crate) type Turn = unsafe fn(columns: &[*const f32; 16], count: usize, to: *mut f32, apart: usize);
@@ -177,22 +207,20 @@ pub(crate) type SummingTile = unsafe fn(
 /// Rows that a [`SummingTile`] may have.
 pub(crate) const SUMMING_ROWS: [usize; 3] = [12, 8, 4];
 
-/// The tiles of one path in one format.
+/// The tiles of one path for what is multiplied in f32.
 #[derive(Clone, Copy)]
 pub(crate) struct Tiles {
     /// Rows of the tile.
     pub rows: usize,
-    pub tile: Tile,
-    pub wide: WideTile,
-    /// Of f32, whatever the format.
+    pub tile: GatheredTile,
     pub summing: SummingTile,
     pub convert: Convert,
     pub turn: Turn,
 }
 
-/// The tiles that `isa` has for `format`; for bf16, where it is [fast](Isa::fast_bf16).
+/// The tiles that `isa` has, for numbers as they are or rounded.
 pub(crate) fn tiles(isa: Isa, format: Format) -> Tiles {
-    let of_f32 = match isa {
+    let tiles = match isa {
         Isa::Portable => portable::tiles(),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::tiles(),
@@ -201,30 +229,30 @@ pub(crate) fn tiles(isa: Isa, format: Format) -> Tiles {
         #[cfg(not(target_arch = "x86_64"))]
         _ => portable::tiles(),
     };
-    match (isa, format) {
-        (_, Format::F32) => of_f32,
-        (_, Format::Rounded) => Tiles { convert: portable::convert_rounding, ..of_f32 },
-        #[cfg(target_arch = "x86_64")]
-        (Isa::AmxBf16, Format::Bf16) => amx::tiles(),
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Bf16, Format::Bf16) => avx512::bf16_tiles(),
-        (_, Format::Bf16) => unreachable!("{} has no tiles for bf16", isa.name()),
+    match format {
+        Format::Rounded => Tiles { convert: portable::convert_rounding, ..tiles },
+        _ => tiles,
     }
 }
 
-/// One line of two rows of 16 f32, interleaved in pairs of bf16.
-///
-/// # Safety
-/// There are tiles for bf16, and room for a line.
-#[inline(always)]
-pub(crate) unsafe fn interleave(even: *const f32, odd: *const f32, to: *mut u8) {
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        avx512::interleave_bf16(even, odd, to)
-    };
-    #[cfg(not(target_arch = "x86_64"))]
-    unreachable!("no path has tiles for bf16: {even:?}, {odd:?}, {to:?}")
+/// Runs `work` with the tile for blocks of bf16, where it is [fast](Isa::fast_bf16).
+pub(crate) fn multiplying<R>(isa: Isa, work: impl FnOnce(BlockTile) -> R) -> R {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::AmxBf16 => amx::configured(work),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16 => work(avx512::block),
+        _ => unreachable!("{} has no tile for bf16", isa.name()),
+    }
 }
+
+/// What else has to be done to bf16 where there are tiles for it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::{convert_bf16, convert_rows, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16};
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use portable::{
+    convert_bf16, convert_rows, copy_present, interleave_bf16, pair_rows, stream_rows, turn_bf16,
+};
 
 /// f32 to bf16, to nearest even.
 #[inline(always)]

@@ -10,6 +10,7 @@
 
 mod activation;
 mod attention;
+mod blocks;
 pub mod buffers;
 mod candle_threads;
 mod convolution;
@@ -33,6 +34,7 @@ pub mod philox;
 mod precision;
 mod product;
 pub mod resample;
+mod runs;
 mod scaled_norm;
 mod simd;
 mod spent;

@@ -6,7 +6,7 @@
 //!
 //! A pixel's result depends on its own image alone, and sums run over channels in one order, whatever the threads.
 
-use crate::isa::{Format, Isa, LINE, PANEL, Tile, tiles};
+use crate::isa::{Format, Isa, LINE, PANEL, tiles};
 use crate::operands::{nearest, round_in_place};
 use crate::product::{HALF, MOST_ROWS, Panels, SUMMED_ROWS, Strides, Turned, with_scratch};
 use crate::simd::vectorised;
@@ -34,7 +34,7 @@ const CHUNK: usize = 8 * PANEL;
 /// grown by input channels gives the same bits.
 pub(crate) fn suited(taps: &Taps, outputs: usize, format: Format) -> Option<Space> {
     match *taps {
-        Taps::Space(space) if format != Format::Bf16 && outputs >= NARROW => {
+        Taps::Space(space) if !format.in_blocks() && outputs >= NARROW => {
             (space.kernel == (3, 3) && space.stride == 1 && space.padding == 1).then_some(space)
         }
         _ => None,
@@ -322,7 +322,6 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
     let &Space { height, width, images, .. } = space;
     let (n, channels) = (panels.n, panels.k / SUMS);
     let tiles = tiles(panels.isa, Format::F32);
-    let Tile::Gathered(tile) = tiles.tile else { unreachable!("f32 is read where it lies") };
     let patches = patches_of(space);
     let mut out = uninitialised(height * width * images * n);
     let rows = Rows::new(&mut out);
@@ -355,7 +354,7 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
                         let to = products[(sum * held + row) * PANEL..][..tiles.rows * PANEL].as_mut_ptr();
                         // Both sides are in a cache.
                         let (rows, next) = (sources.as_ptr(), std::ptr::null());
-                        unsafe { tile(1, channels, rows, next, kernel, std::ptr::null(), to, PANEL) };
+                        unsafe { (tiles.tile)(1, channels, rows, next, kernel, std::ptr::null(), to, PANEL) };
                     }
                 }
                 let mut pixels = [[0f32; CHUNK]; 4];
@@ -496,7 +495,7 @@ mod tests {
     #[test]
     fn rounding_is_that_of_f32_on_every_path() {
         let shapes = [(4, 4, 3, 64, 48), (7, 5, 2, 40, 33), (1, 3, 19, 7, 16), (2, 1, 1, 3, 70), (9, 8, 5, 100, 32)];
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for isa in Isa::tested() {
             for (case, (height, width, images, inputs, outputs)) in shapes.into_iter().enumerate() {
                 let space = Space { height, width, images, kernel: (3, 3), stride: 1, padding: 1 };
                 let weight = values(outputs * inputs * 9, 1 + case as u64);
@@ -526,7 +525,7 @@ mod tests {
     #[test]
     fn gradients_of_weights_are_sums_over_all_pixels() {
         let shapes = [(4, 4, 3, 64, 48), (7, 5, 2, 40, 33), (1, 3, 19, 7, 16), (24, 20, 33, 19, 300)];
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for isa in Isa::tested() {
             for (case, (height, width, images, inputs, outputs)) in shapes.into_iter().enumerate() {
                 if case == 3 && isa != crate::isa() {
                     continue;

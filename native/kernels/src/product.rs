@@ -2,14 +2,12 @@
 //!
 //! Sums run over k in one order for every row, so a row's result depends neither on its neighbours nor on threads.
 
-use crate::isa::{
-    Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, PackedTile, Tile, Tiles, Turn, interleave, tiles,
-};
+use crate::blocks;
+use crate::isa::{Convert, Format, GatheredTile, Isa, LINE, PANEL, PANEL_BLOCK, Turn, interleave_bf16, tiles};
 use crate::operands::{round, round_in_place};
 use crate::simd::vectorised;
 use crate::storage::{each_chunk, each_task, sum_parts};
 use crate::taps::Taps;
-use rayon::prelude::*;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
 
@@ -86,9 +84,11 @@ pub(crate) struct Strides {
 impl Panels {
     /// Packs `taps` x `k_per_tap` rows by `n` columns.
     pub fn pack(isa: Isa, format: Format, data: &[f32], taps: usize, k_per_tap: usize, n: usize, at: Strides) -> Self {
-        let (k, lane) = (taps * k_per_tap, format.lane());
+        let lane = format.lane();
+        // In blocks of bf16 each tap fills whole lines.
+        let k = taps * if format.in_blocks() { k_per_tap.next_multiple_of(lane) } else { k_per_tap };
         // Taps lie side by side in a weight: those of a block's channels are read together, unless blocks mix taps.
-        let mixed = !k_per_tap.is_multiple_of(lane) && taps > 1;
+        let mixed = !k_per_tap.is_multiple_of(lane) && taps > 1 && !format.in_blocks();
         let (taps, rows) = if mixed { (1, k) } else { (taps, k_per_tap) };
         let per_tap = rows.div_ceil(lane);
         let turn = Turned { turn: tiles(isa, format).turn, at };
@@ -118,8 +118,8 @@ impl Panels {
                         Format::F32 | Format::Rounded => (0..lane).for_each(|row| unsafe {
                             to.add(row * 2 * LINE).copy_from_nonoverlapping(line(row).cast(), LINE);
                         }),
-                        Format::Bf16 => (0..lane / 2).for_each(|pair| unsafe {
-                            interleave(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
+                        Format::Bf16 | Format::Split => (0..lane / 2).for_each(|pair| unsafe {
+                            interleave_bf16(line(2 * pair), line(2 * pair + 1), to.add(pair * 2 * LINE));
                         }),
                     }
                 }
@@ -145,6 +145,16 @@ impl Panels {
             fill(panel, half, columns, unsafe { lines.at(panel * blocks * PANEL_BLOCK).add(half * LINE) });
         });
         Self { isa, format, k, n, blocks, lines }
+    }
+
+    /// Lines of k.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Bytes of all panels.
+    pub fn bytes(&self) -> usize {
+        self.n.div_ceil(PANEL) * self.blocks * PANEL_BLOCK
     }
 
     /// The first block of a panel.
@@ -211,116 +221,72 @@ impl Turned {
 /// `out[row] = bias + sum over taps of x[source(row, tap)] * weights`, rows of `x` having k / taps channels.
 pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, n) = (taps.rows(), panels.n);
+    let mut out = crate::storage::uninitialised(rows * n);
+    if panels.format.in_blocks() {
+        blocks::product(x, taps, panels, bias, &mut out);
+        return out;
+    }
     let channels = panels.k / taps.count();
     let tiles = tiles(panels.isa, panels.format);
-    let mut out = crate::storage::uninitialised(rows * n);
     let line_rows = ROW_BLOCK_BYTES / (panels.blocks * LINE);
     let threads = rayon::current_num_threads();
     let fair = rows.div_ceil(threads * if threads > 1 { 4 } else { 1 });
     let block_rows = (line_rows.min(192).min(fair) / tiles.rows).max(1) * tiles.rows;
-    let split = |out: &mut [f32], work: &(dyn Fn(usize, &mut [f32]) + Sync)| {
-        each_chunk(out, block_rows * n, |block, out| work(block * block_rows, out));
-    };
-    let lane = panels.format.lane();
-    match tiles.tile {
+    each_chunk(&mut out, block_rows * n, |block, out| {
+        let (first, count) = (block * block_rows, out.len() / n);
+        let (count_taps, bytes) = (taps.count(), channels * STEP);
+        let nothing = vec![0u8; bytes];
         // Every row is read where it lies, for all taps.
-        Tile::Gathered(tile)
-            if panels.format == Format::F32 || (panels.format == Format::Bf16 && channels.is_multiple_of(lane)) =>
-        {
-            let bytes = channels * LINE / lane;
-            let nothing = vec![0u8; bytes];
-            with_rows(x, channels, panels.format, &tiles, |base| {
-                split(&mut out, &|first, out| {
-                    let sources = pointers(taps, first, out.len() / n, tiles.rows, bytes, base, &nothing);
-                    multiply_gathered(
-                        tile,
-                        tiles.rows,
-                        taps.count(),
-                        bytes / STEP,
-                        &sources,
-                        |_| None,
-                        panels,
-                        bias,
-                        out,
-                    );
-                });
+        if panels.format == Format::F32 {
+            let base = Base { rows: x.as_ptr().cast(), first: 0 };
+            let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+            multiply_gathered(tiles.tile, tiles.rows, count_taps, channels, &sources, |_| None, panels, bias, out);
+            return;
+        }
+        // Rows that lie together are rounded once for all taps, before the tile that is the first to read them; that tile
+        // asks for what is rounded for the next one.
+        if let Some(around) = taps.around(first, count) {
+            return with_scratch(around.len() * bytes, |rounded| {
+                let to = rounded.at(0).cast::<f32>();
+                let base = Base { rows: to.cast(), first: around.start };
+                let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+                let (mut done, mut next) = (0, vec![std::ptr::null(); count_taps * tiles.rows]);
+                let ready = |rows: usize| {
+                    let end = taps.around(first, rows).map_or(0, |around| around.end * channels);
+                    let from = &x[around.start * channels + done..end];
+                    // SAFETY: the scratch is this task's, as large as asked for, and nobody reads these yet.
+                    round(from, unsafe { std::slice::from_raw_parts_mut(to.add(done), from.len()) });
+                    done += from.len();
+                    let at = |row: usize| x.as_ptr().wrapping_add(end + row * channels).cast();
+                    next.iter_mut().enumerate().for_each(|(i, to)| *to = at(i % tiles.rows));
+                    Some(next.as_ptr())
+                };
+                multiply_gathered(tiles.tile, tiles.rows, count_taps, channels, &sources, ready, panels, bias, out);
             });
         }
-        Tile::Gathered(tile) => split(&mut out, &|first, out| {
-            let count = out.len() / n;
-            // Rows that lie together are rounded once for all taps, before the tile that is the first to read them; that tile
-            // asks for what is rounded for the next one.
-            if panels.format == Format::Rounded
-                && let Some(around) = taps.around(first, count)
-            {
-                let (values, bytes) = (around.len() * channels, channels * STEP);
-                let nothing = vec![0u8; bytes];
-                with_scratch(values * STEP, |rounded| {
-                    let to = rounded.at(0).cast::<f32>();
-                    let base = Base { rows: to.cast(), first: around.start };
-                    let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
-                    let (mut done, mut next) = (0, vec![std::ptr::null(); taps.count() * tiles.rows]);
-                    let ready = |rows: usize| {
-                        let end = taps.around(first, rows).map_or(0, |around| around.end * channels);
-                        let from = &x[around.start * channels + done..end];
-                        // SAFETY: the scratch is this task's, as large as asked for, and nobody reads these yet.
-                        round(from, unsafe { std::slice::from_raw_parts_mut(to.add(done), from.len()) });
-                        done += from.len();
-                        let at = |row: usize| x.as_ptr().wrapping_add(end + row * channels).cast();
-                        next.iter_mut().enumerate().for_each(|(i, to)| *to = at(i % tiles.rows));
-                        Some(next.as_ptr())
-                    };
-                    multiply_gathered(tile, tiles.rows, taps.count(), channels, &sources, ready, panels, bias, out);
-                });
-                return;
-            }
-            with_scratch(count * panels.blocks * LINE, |packed| {
-                let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
-                pack_rows(x, taps, channels, first, count, panels, &tiles, LINE, line_of);
-                let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
-                let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
-                let steps = panels.blocks * LINE / STEP;
-                multiply_gathered(tile, tiles.rows, 1, steps, &sources, |_| None, panels, bias, out);
-            });
-        }),
-        Tile::Packed(tile) => split(&mut out, &|first, out| {
-            let count = out.len() / n;
-            let padded = count.div_ceil(tiles.rows) * tiles.rows;
-            with_scratch(padded * panels.blocks * LINE, |packed| {
-                let (rows, stride) = (tiles.rows, tiles.rows * LINE);
-                let line_of = |row: usize| packed.at((row / rows * rows * panels.blocks + row % rows) * LINE);
-                for row in count..padded {
-                    zero_lines(line_of(row), panels.blocks, stride);
-                }
-                pack_rows(x, taps, channels, first, count, panels, &tiles, stride, line_of);
-                multiply_packed(tile, tiles.rows, packed, panels, bias, out);
-            });
-        }),
-    }
+        with_scratch(count * panels.blocks * LINE, |packed| {
+            let line_of = |row: usize| packed.at(row * panels.blocks * LINE);
+            pack_rows(x, taps, channels, first, count, panels, tiles.convert, line_of);
+            let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
+            let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
+            multiply_gathered(
+                tiles.tile,
+                tiles.rows,
+                1,
+                panels.blocks * LINE / STEP,
+                &sources,
+                |_| None,
+                panels,
+                bias,
+                out,
+            );
+        });
+    });
     out
 }
 
-/// Bytes of a step of k: a number in f32, a pair in bf16.
+/// Bytes of a number of k.
 const STEP: usize = 4;
-
-/// Runs `work` on the rows of `x`: as they are, or rounded to bf16 once for all taps.
-fn with_rows(x: &[f32], channels: usize, format: Format, tiles: &Tiles, work: impl FnOnce(Base)) {
-    match format {
-        Format::F32 | Format::Rounded => work(Base { rows: x.as_ptr().cast(), first: 0 }),
-        Format::Bf16 => with_scratch(x.len() * 2, |rounded| {
-            let row_bytes = channels * 2;
-            let convert = |(i, rows): (usize, &[f32])| unsafe {
-                (tiles.convert)(rows.len() / 32, rows.as_ptr(), rounded.at(i * 64 * row_bytes), LINE);
-            };
-            if rayon::current_num_threads() == 1 {
-                x.chunks(64 * channels).enumerate().for_each(convert);
-            } else {
-                x.par_chunks(64 * channels).enumerate().for_each(convert);
-            }
-            work(Base { rows: rounded.at(0), first: 0 });
-        }),
-    }
-}
 
 /// Rows for tasks that only read, and the number of the first of them.
 #[derive(Clone, Copy)]
@@ -400,30 +366,6 @@ fn multiply_gathered(
     }
 }
 
-/// Multiplies a block of packed rows with every panel.
-fn multiply_packed(
-    tile: PackedTile,
-    tile_rows: usize,
-    packed: &Lines,
-    panels: &Panels,
-    bias: Option<&[f32]>,
-    out: &mut [f32],
-) {
-    let n = panels.n;
-    let count = out.len() / n;
-    let mut sums = [0f32; MOST_ROWS * PANEL];
-    for panel in 0..n.div_ceil(PANEL) {
-        let columns = (n - panel * PANEL).min(PANEL);
-        let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
-        for i in 0..count.div_ceil(tile_rows) {
-            let a = packed.at(i * tile_rows * panels.blocks * LINE);
-            unsafe { tile(panels.blocks, a, panels.at(panel), sums.as_mut_ptr()) };
-            let present = (count - i * tile_rows).min(tile_rows);
-            store_sums(&sums, present, columns, bias, &mut out[i * tile_rows * n + panel * PANEL..], n);
-        }
-    }
-}
-
 fn store_sums(sums: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, out: &mut [f32], n: usize) {
     for row in 0..rows {
         let (to, from) = (&mut out[row * n..row * n + columns], &sums[row * PANEL..row * PANEL + columns]);
@@ -438,16 +380,15 @@ fn store_sums(sums: &[f32], rows: usize, columns: usize, bias: Option<&[f32]>, o
     }
 }
 
-/// Packs `count` gathered rows: row i from `line_of(i)` on, its lines `stride` bytes apart.
-fn pack_rows(
+/// Packs `count` gathered rows, with all taps of a row side by side: row i from `line_of(i)` on.
+pub(crate) fn pack_rows(
     x: &[f32],
     taps: &Taps,
     channels: usize,
     first: usize,
     count: usize,
     panels: &Panels,
-    tiles: &Tiles,
-    stride: usize,
+    convert: Convert,
     line_of: impl Fn(usize) -> *mut u8,
 ) {
     let lane = panels.format.lane();
@@ -457,13 +398,13 @@ fn pack_rows(
         for tap in 0..taps.count() {
             taps.fill(first, tap, &mut sources);
             for (row, &source) in sources.iter().enumerate() {
-                let to = unsafe { line_of(row).add(tap * lines * stride) };
+                let to = unsafe { line_of(row).add(tap * lines * LINE) };
                 match usize::try_from(source) {
                     Ok(source) => {
                         let from = &x[source * channels..(source + 1) * channels];
-                        unsafe { (tiles.convert)(lines, from.as_ptr(), to, stride) };
+                        unsafe { convert(lines, from.as_ptr(), to) };
                     }
-                    Err(_) => zero_lines(to, lines, stride),
+                    Err(_) => unsafe { to.write_bytes(0, lines * LINE) },
                 }
             }
         }
@@ -473,22 +414,17 @@ fn pack_rows(
     for (tap, sources) in all.chunks_mut(count).enumerate() {
         taps.fill(first, tap, sources);
     }
+    let apart = if panels.format.in_blocks() { channels.next_multiple_of(lane) } else { channels };
     let mut gathered = vec![0f32; panels.blocks * lane];
     for row in 0..count {
         for tap in 0..taps.count() {
-            let to = &mut gathered[tap * channels..(tap + 1) * channels];
+            let to = &mut gathered[tap * apart..][..channels];
             match usize::try_from(all[tap * count + row]) {
                 Ok(source) => to.copy_from_slice(&x[source * channels..(source + 1) * channels]),
                 Err(_) => to.fill(0.0),
             }
         }
-        unsafe { (tiles.convert)(panels.blocks, gathered.as_ptr(), line_of(row), stride) };
-    }
-}
-
-fn zero_lines(to: *mut u8, lines: usize, stride: usize) {
-    for line in 0..lines {
-        unsafe { to.add(line * stride).write_bytes(0, LINE) };
+        unsafe { convert(panels.blocks, gathered.as_ptr(), line_of(row)) };
     }
 }
 
@@ -521,7 +457,6 @@ mod tests {
     use super::*;
     use crate::taps::Space;
     use crate::weight_gradient::weight_gradient;
-    use std::io::Write;
 
     fn values(count: usize, seed: u32) -> Vec<f32> {
         let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
@@ -535,7 +470,7 @@ mod tests {
     fn rounded(format: Format, value: f32) -> f64 {
         f64::from(match format {
             Format::F32 => value,
-            Format::Rounded | Format::Bf16 => crate::isa::from_bf16(crate::isa::to_bf16(value)),
+            Format::Rounded | Format::Bf16 | Format::Split => crate::isa::from_bf16(crate::isa::to_bf16(value)),
         })
     }
 
@@ -554,19 +489,9 @@ mod tests {
         ]
     }
 
-    /// The paths of this machine; the others (AMX on most machines) are named past the harness, which hides output.
-    fn paths() -> impl Iterator<Item = Isa> {
-        Isa::ALL.into_iter().filter(|isa| {
-            if !isa.available() {
-                let _ = writeln!(std::io::stderr(), "not tested: this machine has no {}", isa.name());
-            }
-            isa.available()
-        })
-    }
-
     #[test]
     fn products_match_f64_on_every_path() {
-        for isa in paths() {
+        for isa in Isa::tested() {
             for format in [Format::F32, Format::Rounded, Format::Bf16] {
                 if format == Format::Bf16 && !isa.fast_bf16() {
                     continue;
@@ -613,7 +538,7 @@ mod tests {
     #[test]
     fn rows_of_a_weight_are_turned_on_every_path() {
         let sizes = [(9, 1, 9), (9, 1, 9 * 5), (1, 7, 1), (3, 21, 3), (49, 1, 49), (1, 1, 40), (2, 40, 2), (4, 3, 12)];
-        for isa in paths() {
+        for isa in Isa::tested() {
             for (taps, n, k) in sizes {
                 for (count, columns) in [(1, 16), (16, 16), (5, 16), (32, 3), (17, 1), (4, 0)] {
                     for tap in [1, 1000] {
@@ -638,7 +563,7 @@ mod tests {
         let (channels, n) = (40, 24);
         let w = values(channels * n, 5);
         let at = || Strides { tap: 0, k: n, n: 1 };
-        for isa in paths() {
+        for isa in Isa::tested() {
             let panels = Panels::pack(isa, Format::F32, &w, 1, channels, n, at());
             let x = values(101 * channels, 6);
             let all = product(&x, &Taps::Dense { rows: 101 }, &panels, None);

@@ -30,10 +30,23 @@ pub(crate) use vectorised;
 /// Asks for values that are soon read; on other processors their own foresight has to do.
 #[inline(always)]
 pub(crate) fn ask_for(values: &[f32]) {
+    ask::<false>(values);
+}
+
+/// Asks for values that are read later: into the second cache.
+#[inline(always)]
+pub(crate) fn ask_for_later(values: &[f32]) {
+    ask::<true>(values);
+}
+
+#[inline(always)]
+fn ask<const LATER: bool>(values: &[f32]) {
     #[cfg(target_arch = "x86_64")]
     for line in values.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
+        let line = line.as_ptr().cast();
         // SAFETY: a hint, which reads nothing.
-        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+        unsafe { if LATER { _mm_prefetch::<_MM_HINT_T1>(line) } else { _mm_prefetch::<_MM_HINT_T0>(line) } };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

@@ -2,7 +2,7 @@
 //!
 //! Rows are added up in parts whose number depends on the shapes alone, so that threads do not change a bit.
 
-mod pairs;
+mod blocks;
 
 use crate::isa::{Format, Isa, PANEL, SUMMING_ROWS, Tiles, tiles};
 use crate::operands::{round, round_in_place};
@@ -39,8 +39,8 @@ pub(crate) fn weight_gradient(
     channels: usize,
     n: usize,
 ) -> Vec<f32> {
-    if format == Format::Bf16 {
-        return pairs::weight_gradient(isa, x, dy, taps, channels, n);
+    if format.in_blocks() {
+        return blocks::weight_gradient(isa, format == Format::Split, x, dy, taps, channels, n);
     }
     let (rows, tap_count, size) = (taps.rows(), taps.count(), taps.count() * channels * n);
     let parts = (rows / PART_ROWS).min(PARTS_BYTES / (size * size_of::<f32>()).max(1)).clamp(1, MOST_PARTS);
@@ -65,6 +65,11 @@ pub(crate) fn weight_gradient(
         let to = unsafe { to.slice((at * channels + first) * n, together * some.len() * n) };
         summing.sum(tap..tap + together, part * part_rows..rows.min((part + 1) * part_rows), some, to);
     });
+    sum_of_parts(sums, parts, size)
+}
+
+/// The parts' sum, in their order.
+fn sum_of_parts(sums: Vec<f32>, parts: usize, size: usize) -> Vec<f32> {
     if parts == 1 {
         return sums;
     }
@@ -296,7 +301,7 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_plain_loops_on_every_path() {
-        for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
+        for isa in Isa::tested() {
             for format in [Format::F32, Format::Rounded, Format::Bf16] {
                 if format == Format::Bf16 && !isa.fast_bf16() {
                     continue;

@@ -1,22 +1,39 @@
 //! AMX bf16 tiles. The intrinsics are not stable; the assembler is.
 //!
-//! Tile registers 0..3 hold sums, 4 and 5 rows, 6 and 7 columns, each 16 rows of 64 bytes.
+//! Tile registers 0 to 3 hold sums, 4 and 5 rows, 6 and 7 columns, each 16 rows of 64 bytes.
 
-use super::{LINE, PANEL, PANEL_BLOCK, Tile, Tiles, WIDE, avx512};
+#[cfg(all(test, target_os = "linux"))]
+mod emulated;
+
+use super::{Block, BlockTile, LINE, PANEL, PANEL_BLOCK};
 use std::arch::asm;
 use std::sync::OnceLock;
 
-const ROWS: usize = 32;
+/// Rows of a tile.
+const ROWS: usize = 16;
 
-pub(super) fn tiles() -> Tiles {
-    let convert = avx512::convert_bf16;
-    Tiles { rows: ROWS, tile: Tile::Packed(tile), wide, convert, ..avx512::tiles() }
+/// Runs `work` with tiles configured on this thread.
+pub(super) fn configured<R>(work: impl FnOnce(BlockTile) -> R) -> R {
+    let _configured = Configured::new();
+    work(block)
 }
 
 /// Whether the CPU has AMX bf16, the kernel lets this process use it, and a product comes out right.
 pub(super) fn usable() -> bool {
     static USABLE: OnceLock<bool> = OnceLock::new();
     *USABLE.get_or_init(|| cfg!(target_os = "linux") && has_amx_bf16() && permitted() && multiplies())
+}
+
+/// Whether its code runs here, if by emulation.
+#[cfg(test)]
+pub(super) fn runs() -> bool {
+    #[cfg(target_os = "linux")]
+    if !usable() && std::arch::is_x86_feature_detected!("avx512bf16") {
+        emulated::install();
+        assert!(multiplies());
+        return true;
+    }
+    usable()
 }
 
 fn has_amx_bf16() -> bool {
@@ -37,13 +54,25 @@ fn permitted() -> bool {
     status == 0
 }
 
-/// A product of ones: every sum must be the length of k.
+/// A product of ones, begun with ones: every sum must be the length of k and one.
 fn multiplies() -> bool {
-    let one = u32::from(super::to_bf16(1.0)) * 0x1_0001;
-    let (a, b) = (vec![one; 2 * ROWS * LINE / 4], vec![one; 2 * PANEL_BLOCK / 4]);
-    let mut c = vec![0f32; ROWS * PANEL];
-    unsafe { tile(2, a.as_ptr().cast(), b.as_ptr().cast(), c.as_mut_ptr()) };
-    c.iter().all(|&sum| sum == 64.0)
+    let pair = u32::from(super::to_bf16(1.0)) * 0x1_0001;
+    let (a, b) = (vec![pair; 2 * 2 * ROWS * LINE / 4], vec![pair; 2 * PANEL_BLOCK / 4]);
+    let (start, mut c) = ([1f32; PANEL], vec![0f32; 2 * ROWS * PANEL]);
+    let (a, halves) = (a.as_ptr().cast::<u8>(), c.split_at_mut(ROWS * PANEL));
+    let block = Block {
+        steps: 2,
+        offsets: [0, LINE].as_ptr(),
+        a: [a, unsafe { a.add(ROWS * 2 * LINE) }],
+        apart: 2 * LINE,
+        b: b.as_ptr().cast(),
+        start: [start.as_ptr(); 2],
+        start_apart: 0,
+        c: [halves.0.as_mut_ptr(), halves.1.as_mut_ptr()],
+        stride: PANEL,
+    };
+    configured(|tile| unsafe { tile(&block) });
+    c.iter().all(|&sum| sum == 65.0)
 }
 
 /// Eight tiles of 16 rows of 64 bytes; released on drop so that the next context switch is cheap.
@@ -70,63 +99,38 @@ impl Drop for Configured {
     }
 }
 
-unsafe fn tile(blocks: usize, a: *const u8, b: *const u8, c: *mut f32) {
-    let _configured = Configured::new();
+unsafe fn block(block: &Block) {
+    let &Block { steps, offsets, a, apart, b, start, start_apart, c, stride } = block;
     unsafe {
         asm!(
-            "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+            "tileloadd tmm0, [{first} + {apart}]", "tileloadd tmm1, [{first} + {apart} + 64]",
+            "tileloadd tmm2, [{second} + {apart}]", "tileloadd tmm3, [{second} + {apart} + 64]",
+            first = in(reg) start[0], second = in(reg) start[1], apart = in(reg) 4 * start_apart,
+        );
+        asm!(
             "2:",
+            "mov {at}, [{offsets}]",
             "tileloadd tmm6, [{b} + {panel}]",
-            "tileloadd tmm4, [{a} + {line}]",
+            "lea {row}, [{first} + {at}]",
+            "tileloadd tmm4, [{row} + {apart}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{a} + {line} + 1024]",
+            "lea {row}, [{second} + {at}]",
+            "tileloadd tmm5, [{row} + {apart}]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tileloadd tmm7, [{b} + {panel} + 64]",
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {a}, 2048",
             "add {b}, 2048",
-            "dec {n}",
+            "add {offsets}, 8",
+            "dec {steps}",
             "jnz 2b",
-            "tilestored [{c} + {panel}], tmm0",
-            "tilestored [{c} + {panel} + 64], tmm1",
-            "tilestored [{c} + {panel} + 2048], tmm2",
-            "tilestored [{c} + {panel} + 2112], tmm3",
-            a = inout(reg) a => _, b = inout(reg) b => _, c = in(reg) c,
-            line = in(reg) LINE, panel = in(reg) 4 * PANEL, n = inout(reg) blocks => _,
+            at = out(reg) _, row = out(reg) _, offsets = inout(reg) offsets => _, first = in(reg) a[0], second = in(reg) a[1],
+            apart = in(reg) apart, b = inout(reg) b => _, panel = in(reg) 4 * PANEL, steps = inout(reg) steps => _,
         );
-    }
-}
-
-/// The lines are turned (16 pairs x 16 rows to 16 rows x 16 pairs) because a tile's rows run along k.
-unsafe fn wide(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    let mut turned = vec![[0u32; WIDE * 16]; blocks];
-    for (block, turned) in turned.iter_mut().enumerate() {
-        for pair in 0..16 {
-            let line: &[u32; WIDE] = unsafe { &*(*lines.add(block * 16 + pair)).cast() };
-            for (row, value) in line.iter().enumerate() {
-                turned[row * 16 + pair] = *value;
-            }
-        }
-    }
-    let _configured = Configured::new();
-    unsafe {
         asm!(
-            "tileloadd tmm0, [{c} + {panel}]", "tileloadd tmm1, [{c} + {panel} + 64]",
-            "2:",
-            "tileloadd tmm4, [{a} + {line}]",
-            "tileloadd tmm6, [{b} + {panel}]",
-            "tdpbf16ps tmm0, tmm4, tmm6",
-            "tileloadd tmm7, [{b} + {panel} + 64]",
-            "tdpbf16ps tmm1, tmm4, tmm7",
-            "add {a}, 1024",
-            "add {b}, 2048",
-            "dec {n}",
-            "jnz 2b",
-            "tilestored [{c} + {panel}], tmm0",
-            "tilestored [{c} + {panel} + 64], tmm1",
-            a = inout(reg) turned.as_ptr() => _, b = inout(reg) b => _, c = in(reg) c,
-            line = in(reg) LINE, panel = in(reg) 4 * PANEL, n = inout(reg) blocks => _,
+            "tilestored [{first} + {apart}], tmm0", "tilestored [{first} + {apart} + 64], tmm1",
+            "tilestored [{second} + {apart}], tmm2", "tilestored [{second} + {apart} + 64], tmm3",
+            first = in(reg) c[0], second = in(reg) c[1], apart = in(reg) 4 * stride,
         );
     }
 }

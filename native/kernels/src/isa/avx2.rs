@@ -1,19 +1,12 @@
 //! AVX2 and FMA tiles.
 
-use super::{PANEL, Tile, Tiles, WIDE, portable};
+use super::{PANEL, Tiles, portable};
 use std::arch::x86_64::*;
 
 const ROWS: usize = 6;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles {
-        rows: ROWS,
-        tile: Tile::Gathered(tile_f32),
-        wide: wide_f32,
-        summing: summing_f32,
-        convert: portable::convert_f32,
-        turn: portable::turn,
-    }
+    Tiles { rows: ROWS, tile: tile_f32, summing: summing_f32, convert: portable::convert_f32, turn: portable::turn }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -49,34 +42,6 @@ unsafe fn tile_f32(
                 unsafe {
                     let sum = if bias.is_null() { sum } else { _mm256_add_ps(sum, _mm256_loadu_ps(bias.add(at))) };
                     _mm256_storeu_ps(c.add(r * stride + at), sum);
-                }
-            }
-        }
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
-unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    for rows in (0..WIDE).step_by(4) {
-        for half in 0..2 {
-            unsafe {
-                let c = c.add(rows * PANEL + half * 16);
-                let mut sums = [[_mm256_setzero_ps(); 2]; 4];
-                for k in 0..blocks * 16 {
-                    let a = (*lines.add(k)).cast::<f32>().add(rows);
-                    let b = b.cast::<f32>().add(k * PANEL + half * 16);
-                    let (b0, b1) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let x = _mm256_broadcast_ss(&*a.add(r));
-                        sum[0] = _mm256_fmadd_ps(x, b0, sum[0]);
-                        sum[1] = _mm256_fmadd_ps(x, b1, sum[1]);
-                    }
-                }
-                for (r, sum) in sums.iter().enumerate() {
-                    for (half, sum) in sum.iter().enumerate() {
-                        let c = c.add(r * PANEL + half * 8);
-                        _mm256_storeu_ps(c, _mm256_add_ps(_mm256_loadu_ps(c), *sum));
-                    }
                 }
             }
         }

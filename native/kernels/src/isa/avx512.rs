@@ -1,6 +1,6 @@
 //! AVX-512 tiles: f32, and bf16 with the dot-product instruction where the CPU has it.
 
-use super::{PANEL, Tile, Tiles, WIDE, portable};
+use super::{Block, LINE, PANEL, PANEL_BLOCK, Tiles, portable};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::mem::transmute;
@@ -9,18 +9,7 @@ use std::time::Instant;
 const ROWS: usize = 12;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles {
-        rows: ROWS,
-        tile: Tile::Gathered(tile_f32),
-        wide: wide_f32,
-        summing: summing_f32,
-        convert: portable::convert_f32,
-        turn,
-    }
-}
-
-pub(super) fn bf16_tiles() -> Tiles {
-    Tiles { tile: Tile::Gathered(tile_bf16), wide: wide_bf16, convert: convert_bf16, ..tiles() }
+    Tiles { rows: ROWS, tile: tile_f32, summing: summing_f32, convert: portable::convert_f32, turn }
 }
 
 /// Whether the bf16 dot product does at least a third more multiplications a second than the f32 multiply-add: measured,
@@ -61,123 +50,65 @@ fn dot_products() {
     black_box(sums);
 }
 
-/// One step of k (f32) or a pair of k (bf16): a broadcast value times 32 columns.
-trait Step {
-    unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]);
-}
-
-struct F32;
-impl Step for F32 {
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+unsafe fn tile_f32(
+    taps: usize,
+    steps: usize,
+    rows: *const *const u8,
+    next: *const *const u8,
+    b: *const u8,
+    bias: *const f32,
+    c: *mut f32,
+    stride: usize,
+) {
+    /// One step of k: a broadcast value times 32 columns.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]) {
-        let x = _mm512_castsi512_ps(_mm512_set1_epi32(x as i32));
-        sum[0] = _mm512_fmadd_ps(x, _mm512_castsi512_ps(b[0]), sum[0]);
-        sum[1] = _mm512_fmadd_ps(x, _mm512_castsi512_ps(b[1]), sum[1]);
-    }
-}
-
-struct Bf16Dot;
-impl Step for Bf16Dot {
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bf16")]
-    unsafe fn add(sum: &mut [__m512; 2], x: u32, b: [__m512i; 2]) {
+    unsafe fn step(sums: &mut [[__m512; 2]; ROWS], rows: &[*const f32; ROWS], step: usize, b: *const f32) {
         unsafe {
-            let x = _mm512_set1_epi32(x as i32);
-            sum[0] = _mm512_dpbf16_ps(sum[0], transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(b[0]));
-            sum[1] = _mm512_dpbf16_ps(sum[1], transmute::<__m512i, __m512bh>(x), transmute::<__m512i, __m512bh>(b[1]));
+            let columns = [_mm512_loadu_ps(b.add(step * PANEL)), _mm512_loadu_ps(b.add(step * PANEL + 16))];
+            for (sum, row) in sums.iter_mut().zip(rows) {
+                let x = _mm512_set1_ps(row.add(step).read_unaligned());
+                sum[0] = _mm512_fmadd_ps(x, columns[0], sum[0]);
+                sum[1] = _mm512_fmadd_ps(x, columns[1], sum[1]);
+            }
+        }
+    }
+    let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+    unsafe {
+        let mut b = b.cast::<f32>();
+        for tap in 0..taps {
+            let rows: &[*const f32; ROWS] = &*rows.add(tap * ROWS).cast();
+            let mut first = 0;
+            while first + 4 <= steps {
+                if !next.is_null() {
+                    // A quarter of a line of the next rows, and of the next sums a row.
+                    for row in 0..ROWS / 4 {
+                        let row = *next.add(tap * ROWS + first / 4 % 4 * (ROWS / 4) + row);
+                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(first / 16 * 64).cast());
+                    }
+                    if tap == 0 && first < 4 * ROWS {
+                        let c = c.wrapping_add((ROWS + first / 4) * stride);
+                        _mm_prefetch::<_MM_HINT_T0>(c.cast());
+                        _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
+                    }
+                }
+                (first..first + 4).for_each(|k| step(&mut sums, rows, k, b));
+                first += 4;
+            }
+            (first..steps).for_each(|k| step(&mut sums, rows, k, b));
+            b = b.add(steps * PANEL);
+        }
+        for (r, sum) in sums.iter_mut().enumerate() {
+            if !bias.is_null() {
+                sum[0] = _mm512_add_ps(sum[0], _mm512_loadu_ps(bias));
+                sum[1] = _mm512_add_ps(sum[1], _mm512_loadu_ps(bias.add(16)));
+            }
+            _mm512_storeu_ps(c.add(r * stride), sum[0]);
+            _mm512_storeu_ps(c.add(r * stride + 16), sum[1]);
         }
     }
 }
-
-macro_rules! tile {
-    ($tile:ident, $wide:ident, $step:ty, $features:literal) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $tile(
-            taps: usize,
-            steps: usize,
-            rows: *const *const u8,
-            next: *const *const u8,
-            b: *const u8,
-            bias: *const f32,
-            c: *mut f32,
-            stride: usize,
-        ) {
-            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
-            unsafe {
-                let mut b = b.cast::<__m512i>();
-                for tap in 0..taps {
-                    let rows: [*const u32; ROWS] = *rows.add(tap * ROWS).cast();
-                    let mut step = 0;
-                    while step + 4 <= steps {
-                        if !next.is_null() {
-                            // A quarter of a line of the next rows, and of the next sums a row.
-                            for row in 0..ROWS / 4 {
-                                let row = *next.add(tap * ROWS + step / 4 % 4 * (ROWS / 4) + row);
-                                _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(step / 16 * 64).cast());
-                            }
-                            if tap == 0 && step < 4 * ROWS {
-                                let c = c.wrapping_add((ROWS + step / 4) * stride);
-                                _mm_prefetch::<_MM_HINT_T0>(c.cast());
-                                _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
-                            }
-                        }
-                        for step in step..step + 4 {
-                            let columns =
-                                [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
-                            for (sum, row) in sums.iter_mut().zip(rows) {
-                                <$step>::add(sum, row.add(step).read_unaligned(), columns);
-                            }
-                        }
-                        step += 4;
-                    }
-                    for step in step..steps {
-                        let columns = [_mm512_loadu_si512(b.add(2 * step)), _mm512_loadu_si512(b.add(2 * step + 1))];
-                        for (sum, row) in sums.iter_mut().zip(rows) {
-                            <$step>::add(sum, row.add(step).read_unaligned(), columns);
-                        }
-                    }
-                    b = b.add(2 * steps);
-                }
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    if !bias.is_null() {
-                        sum[0] = _mm512_add_ps(sum[0], _mm512_loadu_ps(bias));
-                        sum[1] = _mm512_add_ps(sum[1], _mm512_loadu_ps(bias.add(16)));
-                    }
-                    let c = c.add(r * stride);
-                    _mm512_storeu_ps(c, sum[0]);
-                    _mm512_storeu_ps(c.add(16), sum[1]);
-                }
-            }
-        }
-
-        #[target_feature(enable = $features)]
-        unsafe fn $wide(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-            for rows in (0..WIDE).step_by(8) {
-                unsafe {
-                    let c = c.add(rows * PANEL);
-                    let mut sums = [[_mm512_setzero_ps(); 2]; 8];
-                    for k in 0..blocks * 16 {
-                        let (a, b) = ((*lines.add(k)).cast::<u32>().add(rows), b.cast::<__m512i>().add(2 * k));
-                        let columns = [_mm512_loadu_si512(b), _mm512_loadu_si512(b.add(1))];
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            <$step>::add(sum, *a.add(r), columns);
-                        }
-                    }
-                    for (r, sum) in sums.iter().enumerate() {
-                        for (half, sum) in sum.iter().enumerate() {
-                            let c = c.add(r * PANEL + half * 16);
-                            _mm512_storeu_ps(c, _mm512_add_ps(_mm512_loadu_ps(c), *sum));
-                        }
-                    }
-                }
-            }
-        }
-    };
-}
-
-tile!(tile_f32, wide_f32, F32, "avx512f,avx512bw,avx512vl,avx512dq");
-tile!(tile_bf16, wide_bf16, Bf16Dot, "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16");
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 unsafe fn summing_f32(
@@ -280,23 +211,177 @@ fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
     columns
 }
 
+/// Lines of 32 f32 in bf16.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(super) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    for line in 0..lines {
+pub(crate) unsafe fn convert_bf16(lines: usize, from: *const f32, to: *mut u8) {
+    unsafe { convert::<false>(lines, u32::MAX, from, to) };
+}
+
+/// Rows of so many columns in bf16, or what rounding them leaves, each in as many lines as it takes.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(crate) unsafe fn convert_rows(rows: usize, columns: usize, from: *const f32, to: *mut u8, rest: bool) {
+    let convert = if rest { convert::<true> } else { convert::<false> };
+    let lines = columns.div_ceil(32);
+    if columns.is_multiple_of(32) {
+        return unsafe { convert(rows * lines, u32::MAX, from, to) };
+    }
+    let last = (1 << (columns % 32)) - 1;
+    for row in 0..rows {
         unsafe {
-            let from = from.add(line * 32);
-            let packed = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
-            _mm512_storeu_si512(to.add(line * stride).cast(), transmute::<__m512bh, __m512i>(packed));
+            let (from, to) = (from.add(row * columns), to.add(row * lines * LINE));
+            convert(lines - 1, u32::MAX, from, to);
+            convert(1, last, from.add((lines - 1) * 32), to.add((lines - 1) * LINE));
         }
     }
 }
 
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(super) unsafe fn interleave_bf16(even: *const f32, odd: *const f32, to: *mut u8) {
-    unsafe {
-        let even = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(even)));
-        let odd = transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(_mm512_loadu_ps(odd)));
-        let odd = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd));
-        _mm512_storeu_si512(to.cast(), _mm512_or_si512(_mm512_cvtepu16_epi32(even), odd));
+unsafe fn convert<const REST: bool>(lines: usize, present: u32, from: *const f32, to: *mut u8) {
+    for line in 0..lines {
+        unsafe {
+            let from = from.add(line * 32);
+            let low = part::<REST>(_mm512_maskz_loadu_ps(present as u16, from));
+            let high = part::<REST>(_mm512_maskz_loadu_ps((present >> 16) as u16, from.add(16)));
+            let packed = transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
+            _mm512_storeu_si512(to.add(line * LINE).cast(), packed);
+        }
+    }
+}
+
+/// Numbers as they are, or what rounding to bf16 leaves of them: nothing of what is not finite.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
+fn part<const REST: bool>(values: __m512) -> __m512 {
+    if !REST {
+        return values;
+    }
+    let rounded = unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) };
+    let rounded = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(rounded)));
+    let rest = _mm512_sub_ps(values, rounded);
+    // NaN of either kind and infinity of either sign.
+    _mm512_mask_mov_ps(rest, _mm512_fpclass_ps_mask::<0x99>(rest), _mm512_setzero_ps())
+}
+
+/// One line of two rows of 16 f32, interleaved in pairs of bf16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(crate) unsafe fn interleave_bf16(even: *const f32, odd: *const f32, to: *mut u8) {
+    unsafe { _mm512_storeu_si512(to.cast(), pairs_of(_mm512_loadu_ps(even), _mm512_loadu_ps(odd))) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn pairs_of(even: __m512, odd: __m512) -> __m512i {
+    let [even, odd] = [even, odd].map(|row| unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(row)) });
+    let odd = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd));
+    _mm512_or_si512(_mm512_cvtepu16_epi32(even), odd)
+}
+
+/// Pairs of rows of 32 columns, `n` values apart: two lines of interleaved bf16 for each, or of what rounding leaves.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(crate) unsafe fn pair_rows(from: *const f32, n: usize, pairs: usize, to: *mut u8, rest: bool) {
+    match rest {
+        true => unsafe { pair_parts::<true>(from, n, pairs, to) },
+        false => unsafe { pair_parts::<false>(from, n, pairs, to) },
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn pair_parts<const REST: bool>(from: *const f32, n: usize, pairs: usize, to: *mut u8) {
+    for pair in 0..pairs {
+        unsafe {
+            let (even, to) = (from.add(2 * pair * n), to.add(pair * 2 * LINE));
+            for half in 0..2 {
+                let even = even.add(half * 16);
+                let [even, odd] = [even, even.add(n)].map(|row| part::<REST>(_mm512_loadu_ps(row)));
+                let line = pairs_of(even, odd);
+                _mm512_storeu_si512(to.add(half * LINE).cast(), line);
+            }
+        }
+    }
+}
+
+/// Copies those of 32 bf16 a line that are `present`, and zeros for the others, which are not read.
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) unsafe fn copy_present(from: *const u8, present: &[u32], to: *mut u8) {
+    for (i, &mask) in present.iter().enumerate() {
+        unsafe {
+            let line = _mm512_maskz_loadu_epi16(mask, from.wrapping_add(i * LINE).cast());
+            _mm512_storeu_si512(to.add(i * LINE).cast(), line);
+        }
+    }
+}
+
+/// One line for each of `columns` (16 at most) columns of 32 rows, lines `apart` bytes from each other, or of what rounding
+/// leaves; zeros for a row that is null.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(crate) unsafe fn turn_bf16(rows: &[*const f32; 32], columns: usize, to: *mut u8, apart: usize, rest: bool) {
+    match rest {
+        true => unsafe { turn_parts::<true>(rows, columns, to, apart) },
+        false => unsafe { turn_parts::<false>(rows, columns, to, apart) },
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+unsafe fn turn_parts<const REST: bool>(rows: &[*const f32; 32], columns: usize, to: *mut u8, apart: usize) {
+    let mask = ((1u32 << columns) - 1) as __mmask16;
+    let row = |row: *const f32| unsafe {
+        // Without a bit in its mask nothing is read.
+        part::<REST>(_mm512_maskz_loadu_ps(if row.is_null() { 0 } else { mask }, row))
+    };
+    let mut pairs = [_mm512_setzero_ps(); 16];
+    for (pair, rows) in pairs.iter_mut().zip(rows.as_chunks::<2>().0) {
+        *pair = _mm512_castsi512_ps(pairs_of(row(rows[0]), row(rows[1])));
+    }
+    for (column, line) in transposed(pairs).into_iter().take(columns).enumerate() {
+        unsafe { _mm512_storeu_ps(to.add(column * apart).cast(), line) };
+    }
+}
+
+/// Writes rows of `n` numbers past the caches: as many as there are sums, from a multiple of 64 bytes on.
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn stream_rows(sums: &[[f32; PANEL]], to: *mut f32, n: usize) {
+    for (row, sums) in sums.iter().enumerate() {
+        unsafe {
+            let (from, to) = (sums.as_ptr(), to.add(row * n));
+            _mm512_stream_ps(to, _mm512_loadu_ps(from));
+            _mm512_stream_ps(to.add(16), _mm512_loadu_ps(from.add(16)));
+        }
+    }
+}
+
+/// Eight rows at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+pub(super) unsafe fn block(block: &Block) {
+    const ROWS: usize = 8;
+    let &Block { steps, offsets, a, apart, b, start, start_apart, c, stride } = block;
+    for (half, first) in [(0, 0), (0, ROWS), (1, 0), (1, ROWS)] {
+        unsafe {
+            let mut sums: [[__m512; 2]; ROWS] = std::array::from_fn(|row| {
+                let start = start[half].add((first + row) * start_apart);
+                [_mm512_loadu_ps(start), _mm512_loadu_ps(start.add(16))]
+            });
+            for step in 0..steps {
+                let a = a[half].add(first * apart + *offsets.add(step));
+                for pair in 0..LINE / 4 {
+                    let b = b.add(step * PANEL_BLOCK + pair * 2 * LINE);
+                    let columns =
+                        [b, b.add(LINE)].map(|b| transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast())));
+                    for (row, sum) in sums.iter_mut().enumerate() {
+                        let x = a.add(row * apart + pair * 4).cast::<i32>().read_unaligned();
+                        let x = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x));
+                        sum[0] = _mm512_dpbf16_ps(sum[0], x, columns[0]);
+                        sum[1] = _mm512_dpbf16_ps(sum[1], x, columns[1]);
+                    }
+                }
+            }
+            for (row, sum) in sums.iter().enumerate() {
+                let c = c[half].add((first + row) * stride);
+                _mm512_storeu_ps(c, sum[0]);
+                _mm512_storeu_ps(c.add(16), sum[1]);
+            }
+        }
     }
 }

@@ -1,19 +1,12 @@
 //! Plain Rust tiles: the reference that the others are tested against.
 
-use super::{LINE, PANEL, Tile, Tiles, WIDE};
+use super::{LINE, PANEL, Tiles};
 use crate::operands::round;
 
 const ROWS: usize = 4;
 
 pub(super) fn tiles() -> Tiles {
-    Tiles {
-        rows: ROWS,
-        tile: Tile::Gathered(tile_f32),
-        wide: wide_f32,
-        summing: summing_f32,
-        convert: convert_f32,
-        turn,
-    }
+    Tiles { rows: ROWS, tile: tile_f32, summing: summing_f32, convert: convert_f32, turn }
 }
 
 unsafe fn tile_f32(
@@ -56,23 +49,6 @@ unsafe fn store(sums: &[[f32; PANEL]; ROWS], bias: *const f32, c: *mut f32, stri
     }
 }
 
-unsafe fn wide_f32(blocks: usize, lines: *const *const u8, b: *const u8, c: *mut f32) {
-    let mut sums = [[0f32; PANEL]; WIDE];
-    for k in 0..blocks * 16 {
-        let (line, columns): (&[f32; WIDE], &[f32; PANEL]) =
-            unsafe { (&*(*lines.add(k)).cast(), &*b.cast::<f32>().add(k * PANEL).cast()) };
-        for (sum, x) in sums.iter_mut().zip(line) {
-            for (s, w) in sum.iter_mut().zip(columns) {
-                *s += x * w;
-            }
-        }
-    }
-    let c = unsafe { &mut *c.cast::<[[f32; PANEL]; WIDE]>() };
-    for (c, sum) in c.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
-        *c += sum;
-    }
-}
-
 unsafe fn summing_f32(
     first: usize,
     rows: usize,
@@ -98,10 +74,8 @@ unsafe fn summing_f32(
 }
 
 #[inline(always)]
-pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    for line in 0..lines {
-        unsafe { to.add(line * stride).copy_from_nonoverlapping(from.add(line * 16).cast(), LINE) };
-    }
+pub(super) unsafe fn convert_f32(lines: usize, from: *const f32, to: *mut u8) {
+    unsafe { to.copy_from_nonoverlapping(from.cast(), lines * LINE) };
 }
 
 pub(super) unsafe fn turn(columns: &[*const f32; 16], count: usize, to: *mut f32, apart: usize) {
@@ -112,15 +86,34 @@ pub(super) unsafe fn turn(columns: &[*const f32; 16], count: usize, to: *mut f32
     }
 }
 
-pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8, stride: usize) {
-    // Lines without gaps are one long line, of which many numbers are rounded together.
-    let (lines, width) = if stride == LINE { (1, lines * 16) } else { (lines, 16) };
-    for line in 0..lines {
-        // SAFETY: the caller has as many numbers there, and room for them.
-        let (from, to) = unsafe {
-            let (from, to) = (from.add(line * width), to.add(line * stride).cast());
-            (std::slice::from_raw_parts(from, width), std::slice::from_raw_parts_mut(to, width))
+pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u8) {
+    // SAFETY: the caller has as many numbers there, and room for them.
+    let (from, to) = unsafe {
+        (std::slice::from_raw_parts(from, lines * 16), std::slice::from_raw_parts_mut(to.cast(), lines * 16))
+    };
+    round(from, to);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod no_bf16 {
+    use crate::isa::PANEL;
+
+    macro_rules! absent {
+        ($($name:ident($($arg:ty),*));* $(;)?) => {
+            $(pub(crate) unsafe fn $name($(_: $arg),*) {
+                unreachable!("no path has tiles for bf16")
+            })*
         };
-        round(from, to);
+    }
+    absent! {
+        convert_bf16(usize, *const f32, *mut u8);
+        convert_rows(usize, usize, *const f32, *mut u8, bool);
+        copy_present(*const u8, &[u32], *mut u8);
+        interleave_bf16(*const f32, *const f32, *mut u8);
+        pair_rows(*const f32, usize, usize, *mut u8, bool);
+        stream_rows(&[[f32; PANEL]], *mut f32, usize);
+        turn_bf16(&[*const f32; 32], usize, *mut u8, usize, bool);
     }
 }
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) use no_bf16::*;
