@@ -148,12 +148,14 @@ impl Format {
 
 /// `c[row][32] = sum over taps and k of a * b`, plus the 32 values of `bias` unless it is null.
 ///
-/// `rows` holds, for each tap, a pointer for each of the tile's rows to `steps` of k: a number in f32, a pair in bf16; `b` two
-/// [`LINE`]s for each step of each tap. Rows of `c` are `stride` values apart.
+/// `rows` holds, for each tap, a pointer for each of the tile's rows to `steps` of k; `next`,
+/// unless it is null, as many for the next tile, whose rows of `c` follow: both may be asked for meanwhile. `b` holds two [`LINE`]s
+/// for each step of each tap. Rows of `c` are `stride` values apart.
 pub(crate) type GatheredTile = unsafe fn(
     taps: usize,
     steps: usize,
     rows: *const *const u8,
+    next: *const *const u8,
     b: *const u8,
     bias: *const f32,
     c: *mut f32,

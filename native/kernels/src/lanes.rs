@@ -163,7 +163,7 @@ pub(crate) unsafe fn turn<V: Lanes>(
                 }
                 let mut padded = [0f32; LANES * LANES];
                 for (i, padded) in padded.chunks_exact_mut(LANES).enumerate().take(height) {
-                    padded.as_mut_ptr().copy_from_nonoverlapping(from.add(i * row), width);
+                    V::read(from.add(i * row), width).store(padded.as_mut_ptr());
                 }
                 V::turn(padded.as_ptr(), LANES, scale, to, to_row);
             }

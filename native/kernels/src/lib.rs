@@ -41,6 +41,7 @@ mod spent;
 mod step;
 mod storage;
 mod taps;
+mod team;
 mod weight;
 mod weight_gradient;
 

@@ -352,7 +352,9 @@ pub(crate) fn convolve(x: &[f32], space: &Space, panels: &Panels, bias: Option<&
                             *source = sums[(sum * held + row) * channels..].as_ptr().cast();
                         }
                         let to = products[(sum * held + row) * PANEL..][..tiles.rows * PANEL].as_mut_ptr();
-                        unsafe { (tiles.tile)(1, channels, sources.as_ptr(), kernel, std::ptr::null(), to, PANEL) };
+                        // Both sides are in a cache.
+                        let (rows, next) = (sources.as_ptr(), std::ptr::null());
+                        unsafe { (tiles.tile)(1, channels, rows, next, kernel, std::ptr::null(), to, PANEL) };
                     }
                 }
                 let mut pixels = [[0f32; CHUNK]; 4];

@@ -8,10 +8,9 @@ use crate::device::on_gpus;
 use crate::graph::{apply2, apply3};
 use crate::simd::vectorised;
 use crate::spent::used_up;
-use crate::storage::{Rows, each_task, slice, sum_parts, tensor, uninitialised, with_values};
+use crate::storage::{Rows, each_chunk, each_task, slice, sum_parts, tensor, uninitialised, with_values};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use group::{finish, join, moments, scale_and_shift, sums};
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -335,9 +334,9 @@ impl CustomOp3 for RowNorm {
         }
         let mut y = uninitialised(x.len());
         let chunk = gamma.len() * 256;
-        y.par_chunks_mut(chunk)
-            .zip(x.par_chunks(chunk))
-            .for_each(|(y, x)| row_forward(x, gamma, beta, self.centre, self.eps, y));
+        each_chunk(&mut y, chunk, |i, y| {
+            row_forward(&x[i * chunk..][..y.len()], gamma, beta, self.centre, self.eps, y);
+        });
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 

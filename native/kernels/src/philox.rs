@@ -8,7 +8,7 @@
 
 use std::f64::consts::{FRAC_PI_2, LN_2, SQRT_2};
 
-use rayon::prelude::*;
+use crate::storage::each_chunk;
 
 /// Ten rounds of Philox4x32: 128 random bits from a 128-bit counter and a 64-bit key.
 #[inline(always)]
@@ -93,7 +93,7 @@ const BLOCKS: usize = 1 << 12;
 /// up to 2^34 numbers.
 pub fn fill_normal(out: &mut [f32], seed: u64, stream: u32, frame: u32) {
     let key = [seed as u32, (seed >> 32) as u32];
-    out.par_chunks_mut(BLOCKS * 4).enumerate().for_each(|(chunk, out)| {
+    each_chunk(out, BLOCKS * 4, |chunk, out| {
         let first = chunk * BLOCKS;
         for (i, out) in out.chunks_mut(4).enumerate() {
             let values = normals(philox4x32_10([(first + i) as u32, frame, stream, 0], key));

@@ -234,24 +234,34 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
     let block_rows = (line_rows.min(192).min(fair) / tiles.rows).max(1) * tiles.rows;
     each_chunk(&mut out, block_rows * n, |block, out| {
         let (first, count) = (block * block_rows, out.len() / n);
-        let mut multiply = |base: Base| {
-            let bytes = channels * STEP;
-            let nothing = vec![0u8; bytes];
-            let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
-            multiply_gathered(tiles.tile, tiles.rows, taps.count(), channels, &sources, panels, bias, out);
-        };
+        let (count_taps, bytes) = (taps.count(), channels * STEP);
+        let nothing = vec![0u8; bytes];
         // Every row is read where it lies, for all taps.
         if panels.format == Format::F32 {
-            return multiply(Base { rows: x.as_ptr().cast(), first: 0 });
+            let base = Base { rows: x.as_ptr().cast(), first: 0 };
+            let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+            multiply_gathered(tiles.tile, tiles.rows, count_taps, channels, &sources, |_| None, panels, bias, out);
+            return;
         }
-        // Rows that lie together are rounded together, once for all taps.
+        // Rows that lie together are rounded once for all taps, before the tile that is the first to read them; that tile
+        // asks for what is rounded for the next one.
         if let Some(around) = taps.around(first, count) {
-            let values = around.len() * channels;
-            return with_scratch(values * STEP, |rounded| {
-                // SAFETY: the scratch is this task's, and as large as asked for.
-                let to = unsafe { std::slice::from_raw_parts_mut(rounded.at(0).cast::<f32>(), values) };
-                round(&x[around.start * channels..around.end * channels], to);
-                multiply(Base { rows: to.as_ptr().cast(), first: around.start });
+            return with_scratch(around.len() * bytes, |rounded| {
+                let to = rounded.at(0).cast::<f32>();
+                let base = Base { rows: to.cast(), first: around.start };
+                let sources = pointers(taps, first, count, tiles.rows, bytes, base, &nothing);
+                let (mut done, mut next) = (0, vec![std::ptr::null(); count_taps * tiles.rows]);
+                let ready = |rows: usize| {
+                    let end = taps.around(first, rows).map_or(0, |around| around.end * channels);
+                    let from = &x[around.start * channels + done..end];
+                    // SAFETY: the scratch is this task's, as large as asked for, and nobody reads these yet.
+                    round(from, unsafe { std::slice::from_raw_parts_mut(to.add(done), from.len()) });
+                    done += from.len();
+                    let at = |row: usize| x.as_ptr().wrapping_add(end + row * channels).cast();
+                    next.iter_mut().enumerate().for_each(|(i, to)| *to = at(i % tiles.rows));
+                    Some(next.as_ptr())
+                };
+                multiply_gathered(tiles.tile, tiles.rows, count_taps, channels, &sources, ready, panels, bias, out);
             });
         }
         with_scratch(count * panels.blocks * LINE, |packed| {
@@ -259,7 +269,17 @@ pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f3
             pack_rows(x, taps, channels, first, count, panels, tiles.convert, line_of);
             let tiles_of_rows = count.div_ceil(tiles.rows) * tiles.rows;
             let sources: Vec<_> = (0..tiles_of_rows).map(|row| line_of(row.min(count - 1)).cast_const()).collect();
-            multiply_gathered(tiles.tile, tiles.rows, 1, panels.blocks * LINE / STEP, &sources, panels, bias, out);
+            multiply_gathered(
+                tiles.tile,
+                tiles.rows,
+                1,
+                panels.blocks * LINE / STEP,
+                &sources,
+                |_| None,
+                panels,
+                bias,
+                out,
+            );
         });
     });
     out
@@ -306,13 +326,15 @@ fn pointers(
     all
 }
 
-/// Multiplies a block of rows, given by their pointers, with every panel.
+/// Multiplies a block of rows, given by their pointers, with every panel. Before they are first read, `ready` is called with
+/// how many of them will have been; it may say what a tile asks for meanwhile.
 fn multiply_gathered(
     tile: GatheredTile,
     tile_rows: usize,
     taps: usize,
     steps: usize,
     sources: &[*const u8],
+    mut ready: impl FnMut(usize) -> Option<*const *const u8>,
     panels: &Panels,
     bias: Option<&[f32]>,
     out: &mut [f32],
@@ -324,15 +346,20 @@ fn multiply_gathered(
         let columns = (n - panel * PANEL).min(PANEL);
         let bias = bias.map(|bias| &bias[panel * PANEL..panel * PANEL + columns]);
         let b = panels.at(panel);
-        for (i, sources) in sources.chunks_exact(taps * tile_rows).enumerate() {
+        for (i, rows) in sources.chunks_exact(taps * tile_rows).enumerate() {
             let present = (count - i * tile_rows).min(tile_rows);
+            // The next tile's, or those of the first, with which the next panel begins.
+            let next = sources.get((i + 1) * rows.len()..).filter(|next| !next.is_empty()).unwrap_or(sources);
+            let next = if panel == 0 { ready(i * tile_rows + present) } else { None }.unwrap_or(next.as_ptr());
+            let rows = rows.as_ptr();
             let at = i * tile_rows * n + panel * PANEL;
             if present == tile_rows && columns == PANEL {
                 let bias = bias.map_or(std::ptr::null(), <[f32]>::as_ptr);
                 let to = &mut out[at..at + (tile_rows - 1) * n + PANEL];
-                unsafe { tile(taps, steps, sources.as_ptr(), b, bias, to.as_mut_ptr(), n) };
+                unsafe { tile(taps, steps, rows, next, b, bias, to.as_mut_ptr(), n) };
             } else {
-                unsafe { tile(taps, steps, sources.as_ptr(), b, std::ptr::null(), sums.as_mut_ptr(), PANEL) };
+                let to = sums.as_mut_ptr();
+                unsafe { tile(taps, steps, rows, next, b, std::ptr::null(), to, PANEL) };
                 store_sums(&sums, present, columns, bias, &mut out[at..], n);
             }
         }

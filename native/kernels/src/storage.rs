@@ -1,5 +1,6 @@
 //! Reading candle's storage as slices and making tensors of vectors.
 
+use crate::team::{Workers, workers};
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use rayon::prelude::*;
 
@@ -46,20 +47,19 @@ pub(crate) fn uninitialised(len: usize) -> Vec<f32> {
 
 /// Runs `work` on each chunk of `values` with its index, on all threads of the current pool.
 pub(crate) fn each_chunk(values: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
-    // A pool of one thread is a worker of a trainer: it is spared the pool's ways.
-    if rayon::current_num_threads() == 1 {
-        values.chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk));
-    } else {
-        values.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk));
+    match workers() {
+        Workers::Alone => values.chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk)),
+        Workers::Team(team) => team.each(values.chunks_mut(len).enumerate(), |(i, chunk)| work(i, chunk)),
+        Workers::Pool => values.par_chunks_mut(len).enumerate().for_each(|(i, chunk)| work(i, chunk)),
     }
 }
 
 /// Runs `work` on each of `tasks`, on all threads of the current pool.
 pub(crate) fn each_task<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync + Send) {
-    if rayon::current_num_threads() == 1 {
-        tasks.into_iter().for_each(work);
-    } else {
-        tasks.into_par_iter().with_max_len(1).for_each(work);
+    match workers() {
+        Workers::Alone => tasks.into_iter().for_each(work),
+        Workers::Team(team) => team.each(tasks.into_iter(), work),
+        Workers::Pool => tasks.into_par_iter().with_max_len(1).for_each(work),
     }
 }
 

@@ -155,12 +155,11 @@ fn fill_pixels(
 }
 
 fn fill_frames(first: usize, frames: usize, offset: isize, sources: &mut [i32]) {
+    let mut frame = first % frames;
     for (i, source) in sources.iter_mut().enumerate() {
-        let row = first + i;
-        *source = match inside((row % frames) as isize + offset, frames) {
-            Some(_) => (row as isize + offset) as i32,
-            None => -1,
-        };
+        let at = frame as isize + offset;
+        *source = if at >= 0 && at < frames as isize { ((first + i) as isize + offset) as i32 } else { -1 };
+        frame = if frame + 1 == frames { 0 } else { frame + 1 };
     }
 }
 

@@ -46,21 +46,24 @@ pub(crate) fn weight_gradient(
     let parts = (rows / PART_ROWS).min(PARTS_BYTES / (size * size_of::<f32>()).max(1)).clamp(1, MOST_PARTS);
     let part_rows = rows.div_ceil(parts).next_multiple_of(SUMMED).max(1);
     let parts = rows.div_ceil(part_rows).max(1);
+    let summing = Summing { tiles: tiles(isa, Format::F32), format, x, dy, taps, channels, n };
+    // Near rows are read, or rounded, for all taps together.
+    let together = if summing.near() { tap_count } else { 1 };
     let threads = rayon::current_num_threads();
-    let wanted = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(parts * tap_count) };
+    let wanted = if threads == 1 { 1 } else { (TASKS * threads).div_ceil(parts * tap_count / together) };
     let shares = wanted.clamp(channels.div_ceil(MOST_CHANNELS).max(1), channels.div_ceil(FEWEST_CHANNELS).max(1));
     let share = channels.div_ceil(shares).next_multiple_of(4).max(4);
     let mut sums = uninitialised(parts * size);
     let to = Rows::new(&mut sums);
     let shares = (0..channels).step_by(share);
-    let tasks = (0..parts * tap_count).flat_map(|at| shares.clone().map(move |channel| (at, channel)));
-    let summing = Summing { tiles: tiles(isa, Format::F32), format, x, dy, taps, channels, n };
+    let tasks = (0..parts * tap_count).step_by(together);
+    let tasks = tasks.flat_map(|at| shares.clone().map(move |channel| (at, channel)));
     each_task(tasks.collect(), |(at, first)| {
         let (part, tap) = (at / tap_count, at % tap_count);
         let some = first..channels.min(first + share);
-        // SAFETY: these channels of this tap in this part are this task's.
-        let to = unsafe { to.slice((at * channels + first) * n, some.len() * n) };
-        summing.sum(tap, part * part_rows..rows.min((part + 1) * part_rows), some, to);
+        // SAFETY: these channels of these taps in this part are this task's; of several taps they are all channels.
+        let to = unsafe { to.slice((at * channels + first) * n, together * some.len() * n) };
+        summing.sum(tap..tap + together, part * part_rows..rows.min((part + 1) * part_rows), some, to);
     });
     sum_of_parts(sums, parts, size)
 }
@@ -92,50 +95,55 @@ struct Summing<'a> {
 }
 
 impl Summing<'_> {
-    /// Writes `[channel][n]` of one tap for some channels: the sum over some rows.
-    fn sum(&self, tap: usize, rows: Range<usize>, channels: Range<usize>, out: &mut [f32]) {
+    /// Writes `[tap][channel][n]` of some taps and channels: the sum over some rows.
+    fn sum(&self, taps: Range<usize>, rows: Range<usize>, channels: Range<usize>, out: &mut [f32]) {
         let &Self { tiles: Tiles { summing, .. }, n, .. } = self;
         let count = channels.len();
         let width = count.next_multiple_of(16) + 16;
-        let values = SUMMED * (width + NEAR);
+        let held = (SUMMED + self.taps.count()) * width;
+        let values = held + SUMMED * NEAR;
         let nothing = vec![0f32; self.channels];
         let mut edge = [0f32; SUMMING_ROWS[0] * PANEL];
         out.fill(0.0);
         with_scratch(values * size_of::<f32>(), |scratch| {
             // SAFETY: the scratch is this task's, and as large as asked for.
             let scratch = unsafe { std::slice::from_raw_parts_mut(scratch.at(0).cast::<f32>(), values) };
-            let (copied, columns) = scratch.split_at_mut(SUMMED * width);
+            let (copied, columns) = scratch.split_at_mut(held);
             for first in rows.clone().step_by(SUMMED) {
                 let steps = (rows.end - first).min(SUMMED);
-                let lines = self.lines(tap, first, steps, &channels, &nothing, copied, width);
                 // Rows that are copied are read one after the other, which the processor foresees.
                 let next = if self.near() { first + steps..rows.end.min(first + steps + SUMMED) } else { 0..0 };
-                let (mut tile, all) = (0, n.div_ceil(PANEL) * count.div_ceil(SUMMING_ROWS[0]));
-                for at in (0..n).step_by(PANEL) {
-                    let present = (n - at).min(PANEL);
-                    let (b, apart) = self.columns(first, steps, at, columns);
-                    let mut row = 0;
-                    while row < count {
-                        let left = count - row;
-                        let rows = tile_rows(left);
-                        // What the next rows read is asked for while these are multiplied.
-                        let share = next.len() * tile / all..next.len() * (tile + 1) / all;
-                        self.ask_for(next.start + share.start..next.end.min(next.start + share.end));
-                        tile += 1;
-                        let to = &mut out[row * n + at..];
-                        if rows <= left && present == PANEL {
-                            let to = &mut to[..(rows - 1) * n + PANEL];
-                            // SAFETY: as many rows and steps lie there.
-                            unsafe { summing(row, rows, steps, lines.as_ptr(), b, apart, to.as_mut_ptr(), n) };
-                        } else {
-                            edge.fill(0.0);
-                            // SAFETY: as above.
-                            unsafe { summing(row, rows, steps, lines.as_ptr(), b, apart, edge.as_mut_ptr(), PANEL) };
-                            for (to, edge) in to.chunks_mut(n).zip(edge.chunks(PANEL)).take(rows.min(left)) {
-                                to.iter_mut().zip(&edge[..present]).for_each(|(to, edge)| *to += edge);
+                let (mut tile, all) = (0, taps.len() * n.div_ceil(PANEL) * count.div_ceil(SUMMING_ROWS[0]));
+                for (tap, out) in taps.clone().zip(out.chunks_exact_mut(count * n)) {
+                    let is_first = tap == taps.start;
+                    let lines = self.lines(tap, is_first, first, steps, &channels, &nothing, copied, width);
+                    for at in (0..n).step_by(PANEL) {
+                        let present = (n - at).min(PANEL);
+                        let (b, apart) = self.columns(first, steps, at, is_first, columns);
+                        let mut row = 0;
+                        while row < count {
+                            let left = count - row;
+                            let rows = tile_rows(left);
+                            // What the next rows read is asked for while these are multiplied.
+                            let share = next.len() * tile / all..next.len() * (tile + 1) / all;
+                            self.ask_for(next.start + share.start..next.end.min(next.start + share.end));
+                            tile += 1;
+                            let to = &mut out[row * n + at..];
+                            if rows <= left && present == PANEL {
+                                let to = &mut to[..(rows - 1) * n + PANEL];
+                                // SAFETY: as many rows and steps lie there.
+                                unsafe { summing(row, rows, steps, lines.as_ptr(), b, apart, to.as_mut_ptr(), n) };
+                            } else {
+                                edge.fill(0.0);
+                                let to_edge = edge.as_mut_ptr();
+                                // SAFETY: as above.
+                                unsafe { summing(row, rows, steps, lines.as_ptr(), b, apart, to_edge, PANEL) };
+                                for (to, edge) in to.chunks_mut(n).zip(edge.chunks(PANEL)).take(rows.min(left)) {
+                                    to.iter_mut().zip(&edge[..present]).for_each(|(to, edge)| *to += edge);
+                                }
                             }
+                            row += rows;
                         }
-                        row += rows;
                     }
                 }
             }
@@ -158,11 +166,12 @@ impl Summing<'_> {
         }
     }
 
-    /// Where some channels of `steps` gathered rows from `first` on lie: in their place, or copied to rows of `width`. A
-    /// multiple of four can be read there.
+    /// Where some channels of `steps` gathered rows from `first` on lie: in their place, or copied to rows of `width`, for
+    /// all taps by the first of them where that is possible. A multiple of four can be read there.
     fn lines(
         &self,
         tap: usize,
+        is_first: bool,
         first: usize,
         steps: usize,
         channels: &Range<usize>,
@@ -179,6 +188,18 @@ impl Summing<'_> {
         if self.near() && self.format == Format::F32 {
             return sources.map(|source| row(source).as_ptr());
         }
+        if self.near()
+            && let Some(around) = self.taps.around(first, steps)
+        {
+            let of = |rows: Range<usize>| rows.start * self.channels..rows.end * self.channels;
+            if is_first {
+                round(&self.x[of(around.clone())], &mut copied[of(0..around.len())]);
+            }
+            return sources.map(|source| match usize::try_from(source) {
+                Ok(source) => copied[of(source - around.start..source - around.start + 1)].as_ptr(),
+                Err(_) => nothing.as_ptr(),
+            });
+        }
         for (copied, &source) in copied.chunks_exact_mut(width).zip(&sources[..steps]) {
             let (to, rest) = copied.split_at_mut(channels.len());
             match self.format {
@@ -192,8 +213,15 @@ impl Summing<'_> {
     }
 
     /// Where a panel's columns from `at` on of `steps` rows of `dy` from `first` on lie, and how far apart: in their place,
-    /// or copied.
-    fn columns(&self, first: usize, steps: usize, at: usize, copied: &mut [f32]) -> (*const f32, usize) {
+    /// or copied, if rows are near by the first tap for all.
+    fn columns(
+        &self,
+        first: usize,
+        steps: usize,
+        at: usize,
+        is_first: bool,
+        copied: &mut [f32],
+    ) -> (*const f32, usize) {
         let (n, present) = (self.n, (self.n - at).min(PANEL));
         let from = &self.dy[first * n + at..][..(steps - 1) * n + present];
         if self.near() {
@@ -201,7 +229,7 @@ impl Summing<'_> {
                 return (from.as_ptr(), n);
             }
             // All panels together.
-            if at == 0 {
+            if at == 0 && is_first {
                 round(&self.dy[first * n..][..steps * n], &mut copied[..steps * n]);
             }
             return (copied[at..].as_ptr(), n);

@@ -55,6 +55,7 @@ unsafe fn tile_f32(
     taps: usize,
     steps: usize,
     rows: *const *const u8,
+    next: *const *const u8,
     b: *const u8,
     bias: *const f32,
     c: *mut f32,
@@ -80,6 +81,18 @@ unsafe fn tile_f32(
             let rows: &[*const f32; ROWS] = &*rows.add(tap * ROWS).cast();
             let mut first = 0;
             while first + 4 <= steps {
+                if !next.is_null() {
+                    // A quarter of a line of the next rows, and of the next sums a row.
+                    for row in 0..ROWS / 4 {
+                        let row = *next.add(tap * ROWS + first / 4 % 4 * (ROWS / 4) + row);
+                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(first / 16 * 64).cast());
+                    }
+                    if tap == 0 && first < 4 * ROWS {
+                        let c = c.wrapping_add((ROWS + first / 4) * stride);
+                        _mm_prefetch::<_MM_HINT_T0>(c.cast());
+                        _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
+                    }
+                }
                 (first..first + 4).for_each(|k| step(&mut sums, rows, k, b));
                 first += 4;
             }

@@ -13,6 +13,7 @@ unsafe fn tile_f32(
     taps: usize,
     steps: usize,
     rows: *const *const u8,
+    _: *const *const u8,
     b: *const u8,
     bias: *const f32,
     c: *mut f32,

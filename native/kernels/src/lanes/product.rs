@@ -107,35 +107,49 @@ impl Tile {
         let mut rest = m;
         unsafe {
             while rest >= R {
-                self.some::<V, TURNED, R, C>(last);
+                self.some::<V, TURNED, false, R, C>(R, last);
                 rest -= R;
             }
+            // One tile that is not full, where several small ones would each wait for their few sums.
+            if C < 4 && rest > 2 && !rest.is_power_of_two() {
+                return if R > 8 && rest > 8 {
+                    self.some::<V, TURNED, true, 16, C>(rest, last);
+                } else if R > 4 && rest > 4 {
+                    self.some::<V, TURNED, true, 8, C>(rest, last);
+                } else {
+                    self.some::<V, TURNED, true, 4, C>(rest, last);
+                };
+            }
             if R > 8 && rest >= 8 {
-                self.some::<V, TURNED, 8, C>(last);
+                self.some::<V, TURNED, false, 8, C>(8, last);
                 rest -= 8;
             }
             if R > 4 && rest >= 4 {
-                self.some::<V, TURNED, 4, C>(last);
+                self.some::<V, TURNED, false, 4, C>(4, last);
                 rest -= 4;
             }
             if rest >= 2 {
-                self.some::<V, TURNED, 2, C>(last);
+                self.some::<V, TURNED, false, 2, C>(2, last);
                 rest -= 2;
             }
             if rest > 0 {
-                self.some::<V, TURNED, 1, C>(last);
+                self.some::<V, TURNED, false, 1, C>(1, last);
             }
         }
     }
 
-    /// `C` vectors of `R` rows, whose sums stay in registers; goes on to the next rows.
+    /// `C` vectors of `R` rows, whose sums stay in registers, or, `FEW` of them, of the first `present`; goes on to the next rows.
     #[inline(always)]
-    unsafe fn some<V: Lanes, const TURNED: bool, const R: usize, const C: usize>(&mut self, last: usize) {
+    unsafe fn some<V: Lanes, const TURNED: bool, const FEW: bool, const R: usize, const C: usize>(
+        &mut self,
+        present: usize,
+        last: usize,
+    ) {
         unsafe {
             if last == LANES {
-                self.sums::<V, TURNED, false, R, C>(last);
+                self.sums::<V, TURNED, FEW, false, R, C>(present, last);
             } else {
-                self.sums::<V, TURNED, true, R, C>(last);
+                self.sums::<V, TURNED, FEW, true, R, C>(present, last);
             }
             self.a = self.a.add(if TURNED { R } else { R * self.a_row });
             self.c = self.c.add(R * self.c_row);
@@ -143,19 +157,26 @@ impl Tile {
     }
 
     #[inline(always)]
-    unsafe fn sums<V: Lanes, const TURNED: bool, const PART: bool, const R: usize, const C: usize>(&self, last: usize) {
+    unsafe fn sums<V: Lanes, const TURNED: bool, const FEW: bool, const PART: bool, const R: usize, const C: usize>(
+        &self,
+        present: usize,
+        last: usize,
+    ) {
         unsafe {
             let mut sums = [[V::splat(0.0); C]; R];
             let mut b = self.b;
             let mut turned = self.a;
-            let rows: [*const f32; R] = std::array::from_fn(|r| self.a.add(if TURNED { r } else { r * self.a_row }));
+            // The last row stands for those that are not there.
+            let row = |r: usize| if FEW { r.min(present - 1) } else { r };
+            let rows: [*const f32; R] =
+                std::array::from_fn(|r| self.a.add(row(r) * if TURNED { 1 } else { self.a_row }));
             for i in 0..self.k {
                 let columns: [V; C] = std::array::from_fn(|column| {
                     let b = b.add(column * LANES);
                     if PART { V::load_part(b, last) } else { V::load(b) }
                 });
                 for r in 0..R {
-                    let x = V::splat(if TURNED { *turned.add(r) } else { *rows[r].add(i) });
+                    let x = V::splat(if TURNED { *turned.add(row(r)) } else { *rows[r].add(i) });
                     for column in 0..C {
                         sums[r][column] = x.mul_add(columns[column], sums[r][column]);
                     }
@@ -164,6 +185,9 @@ impl Tile {
                 turned = turned.add(if TURNED { self.a_row } else { 0 });
             }
             for (r, sums) in sums.into_iter().enumerate() {
+                if FEW && r >= present {
+                    return;
+                }
                 for (column, sum) in sums.into_iter().enumerate() {
                     let c = self.c.add(r * self.c_row + column * LANES);
                     match (PART, self.put) {
