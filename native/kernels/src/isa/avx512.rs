@@ -61,42 +61,47 @@ unsafe fn tile_f32(
     c: *mut f32,
     stride: usize,
 ) {
-    /// One step of k: a broadcast value times 32 columns.
+    /// A broadcast value times 32 columns.
     #[inline]
     #[target_feature(enable = "avx512f")]
-    unsafe fn step(sums: &mut [[__m512; 2]; ROWS], rows: &[*const f32; ROWS], step: usize, b: *const f32) {
-        unsafe {
-            let columns = [_mm512_loadu_ps(b.add(step * PANEL)), _mm512_loadu_ps(b.add(step * PANEL + 16))];
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                let x = _mm512_set1_ps(row.add(step).read_unaligned());
-                sum[0] = _mm512_fmadd_ps(x, columns[0], sum[0]);
-                sum[1] = _mm512_fmadd_ps(x, columns[1], sum[1]);
-            }
-        }
+    fn add(sum: &mut [__m512; 2], x: f32, columns: [__m512; 2]) {
+        let x = _mm512_set1_ps(x);
+        sum[0] = _mm512_fmadd_ps(x, columns[0], sum[0]);
+        sum[1] = _mm512_fmadd_ps(x, columns[1], sum[1]);
     }
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     unsafe {
         let mut b = b.cast::<f32>();
         for tap in 0..taps {
-            let rows: &[*const f32; ROWS] = &*rows.add(tap * ROWS).cast();
-            let mut first = 0;
-            while first + 4 <= steps {
+            let rows: [*const f32; ROWS] = *rows.add(tap * ROWS).cast();
+            let mut step = 0;
+            while step + 4 <= steps {
                 if !next.is_null() {
                     // A quarter of a line of the next rows, and of the next sums a row.
                     for row in 0..ROWS / 4 {
-                        let row = *next.add(tap * ROWS + first / 4 % 4 * (ROWS / 4) + row);
-                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(first / 16 * 64).cast());
+                        let row = *next.add(tap * ROWS + step / 4 % 4 * (ROWS / 4) + row);
+                        _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(step / 16 * 64).cast());
                     }
-                    if tap == 0 && first < 4 * ROWS {
-                        let c = c.wrapping_add((ROWS + first / 4) * stride);
+                    if tap == 0 && step < 4 * ROWS {
+                        let c = c.wrapping_add((ROWS + step / 4) * stride);
                         _mm_prefetch::<_MM_HINT_T0>(c.cast());
                         _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(16).cast());
                     }
                 }
-                (first..first + 4).for_each(|k| step(&mut sums, rows, k, b));
-                first += 4;
+                for step in step..step + 4 {
+                    let columns = [_mm512_loadu_ps(b.add(step * PANEL)), _mm512_loadu_ps(b.add(step * PANEL + 16))];
+                    for (sum, row) in sums.iter_mut().zip(rows) {
+                        add(sum, row.add(step).read_unaligned(), columns);
+                    }
+                }
+                step += 4;
             }
-            (first..steps).for_each(|k| step(&mut sums, rows, k, b));
+            for step in step..steps {
+                let columns = [_mm512_loadu_ps(b.add(step * PANEL)), _mm512_loadu_ps(b.add(step * PANEL + 16))];
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    add(sum, row.add(step).read_unaligned(), columns);
+                }
+            }
             b = b.add(steps * PANEL);
         }
         for (r, sum) in sums.iter_mut().enumerate() {
@@ -192,7 +197,8 @@ fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
     }
     let mut fours = pairs;
     for i in (0..16).step_by(4) {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|j| _mm512_castps_pd(pairs[i + j]));
+        let (a, b) = (_mm512_castps_pd(pairs[i]), _mm512_castps_pd(pairs[i + 1]));
+        let (c, d) = (_mm512_castps_pd(pairs[i + 2]), _mm512_castps_pd(pairs[i + 3]));
         fours[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
         fours[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
         fours[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
@@ -200,7 +206,7 @@ fn transposed(rows: [__m512; 16]) -> [__m512; 16] {
     }
     let mut columns = fours;
     for i in 0..4 {
-        let [a, b, c, d] = [0, 4, 8, 12].map(|j| fours[i + j]);
+        let (a, b, c, d) = (fours[i], fours[i + 4], fours[i + 8], fours[i + 12]);
         let (low_ab, high_ab) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
         let (low_cd, high_cd) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
         columns[i] = _mm512_shuffle_f32x4::<0x88>(low_ab, low_cd);
@@ -272,7 +278,8 @@ pub(crate) unsafe fn interleave_bf16(even: *const f32, odd: *const f32, to: *mut
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 fn pairs_of(even: __m512, odd: __m512) -> __m512i {
-    let [even, odd] = [even, odd].map(|row| unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(row)) });
+    let even = unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(even)) };
+    let odd = unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(odd)) };
     let odd = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(odd));
     _mm512_or_si512(_mm512_cvtepu16_epi32(even), odd)
 }
@@ -294,8 +301,8 @@ unsafe fn pair_parts<const REST: bool>(from: *const f32, n: usize, pairs: usize,
             let (even, to) = (from.add(2 * pair * n), to.add(pair * 2 * LINE));
             for half in 0..2 {
                 let even = even.add(half * 16);
-                let [even, odd] = [even, even.add(n)].map(|row| part::<REST>(_mm512_loadu_ps(row)));
-                let line = pairs_of(even, odd);
+                let odd = part::<REST>(_mm512_loadu_ps(even.add(n)));
+                let line = pairs_of(part::<REST>(_mm512_loadu_ps(even)), odd);
                 _mm512_storeu_si512(to.add(half * LINE).cast(), line);
             }
         }
@@ -359,16 +366,17 @@ pub(super) unsafe fn block(block: &Block) {
     let &Block { steps, offsets, a, apart, b, start, start_apart, c, stride } = block;
     for (half, first) in [(0, 0), (0, ROWS), (1, 0), (1, ROWS)] {
         unsafe {
-            let mut sums: [[__m512; 2]; ROWS] = std::array::from_fn(|row| {
+            let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+            for (row, sum) in sums.iter_mut().enumerate() {
                 let start = start[half].add((first + row) * start_apart);
-                [_mm512_loadu_ps(start), _mm512_loadu_ps(start.add(16))]
-            });
+                *sum = [_mm512_loadu_ps(start), _mm512_loadu_ps(start.add(16))];
+            }
             for step in 0..steps {
                 let a = a[half].add(first * apart + *offsets.add(step));
                 for pair in 0..LINE / 4 {
                     let b = b.add(step * PANEL_BLOCK + pair * 2 * LINE);
-                    let columns =
-                        [b, b.add(LINE)].map(|b| transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast())));
+                    let columns: [__m512bh; 2] =
+                        transmute([_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(LINE).cast())]);
                     for (row, sum) in sums.iter_mut().enumerate() {
                         let x = a.add(row * apart + pair * 4).cast::<i32>().read_unaligned();
                         let x = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x));
