@@ -3,11 +3,15 @@
 //! Kernels are written once, for any [`Lanes`], inlined into a function compiled for each instruction set
 //! ([`for_lanes`]) and chosen at run time.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod plain;
 mod product;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub(crate) use plain::Plain;
 pub(crate) use product::{Factor, Put};
 #[cfg(target_arch = "x86_64")]
@@ -19,9 +23,11 @@ pub(crate) const LANES: usize = 16;
 /// need not be read before they are written.
 const LARGE: usize = 8 << 20;
 
-/// Whether a result of rows of `row` numbers is written past the caches, which needs whole vectors. [`drain`] must follow.
+/// Whether a result of rows of `row` numbers is written past the caches, which needs whole vectors and an instruction for it.
+/// [`drain`] must follow.
 pub(crate) fn past_caches(result: &[f32], row: usize) -> bool {
-    size_of_val(result) >= LARGE && row.is_multiple_of(LANES) && result.as_ptr().addr().is_multiple_of(4 * LANES)
+    let whole = row.is_multiple_of(LANES) && result.as_ptr().addr().is_multiple_of(4 * LANES);
+    cfg!(target_arch = "x86_64") && size_of_val(result) >= LARGE && whole
 }
 
 /// After it, other threads see what was written past the caches.
@@ -197,6 +203,10 @@ macro_rules! for_lanes {
                 }
             }
             use $of as of;
+            #[cfg(target_arch = "aarch64")]
+            if $crate::isa() != $crate::Isa::Portable {
+                return unsafe { of::<$crate::lanes::Neon>($($arg),*) };
+            }
             unsafe { of::<$crate::lanes::Plain>($($arg),*) }
         }
     };

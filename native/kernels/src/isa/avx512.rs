@@ -4,7 +4,6 @@ use super::{Block, LINE, PANEL, PANEL_BLOCK, Tiles, portable};
 use std::arch::x86_64::*;
 use std::hint::black_box;
 use std::mem::transmute;
-use std::time::Instant;
 
 const ROWS: usize = 12;
 
@@ -12,19 +11,9 @@ pub(super) fn tiles() -> Tiles {
     Tiles { rows: ROWS, tile: tile_f32, summing: summing_f32, convert: portable::convert_f32, turn }
 }
 
-/// Whether the bf16 dot product does at least a third more multiplications a second than the f32 multiply-add: measured,
-/// for a few microseconds, because processors that report it differ fourfold. The best of several turns counts, so that an
-/// interruption does not decide.
+/// Whether the bf16 dot product [pays](super::dot_product_pays).
 pub(super) fn fast_dot_product() -> bool {
-    let quickest = |burst: unsafe fn()| {
-        let turn = |_| {
-            let start = Instant::now();
-            unsafe { burst() };
-            start.elapsed()
-        };
-        (0..16).map(turn).min().unwrap_or_default()
-    };
-    2 * quickest(multiply_adds) > quickest(dot_products) + quickest(dot_products) / 3
+    super::dot_product_pays(multiply_adds, dot_products)
 }
 
 /// Multiplications in a burst: eight independent sums, over the latency of either instruction.

@@ -96,22 +96,23 @@ pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u
 
 #[cfg(not(target_arch = "x86_64"))]
 mod no_bf16 {
-    use crate::isa::PANEL;
-
     macro_rules! absent {
         ($($name:ident($($arg:ty),*));* $(;)?) => {
             $(pub(crate) unsafe fn $name($(_: $arg),*) {
-                unreachable!("no path has tiles for bf16")
+                unreachable!("no path has instructions for it")
             })*
         };
     }
+    absent! {
+        stream_rows(&[[f32; crate::isa::PANEL]], *mut f32, usize);
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     absent! {
         convert_bf16(usize, *const f32, *mut u8);
         convert_rows(usize, usize, *const f32, *mut u8, bool);
         copy_present(*const u8, &[u32], *mut u8);
         interleave_bf16(*const f32, *const f32, *mut u8);
         pair_rows(*const f32, usize, usize, *mut u8, bool);
-        stream_rows(&[[f32; PANEL]], *mut f32, usize);
         turn_bf16(&[*const f32; 32], usize, *mut u8, usize, bool);
     }
 }

@@ -1,4 +1,4 @@
-//! Sixteen f32 in plain Rust: NEON's vectors, or what the base target has.
+//! Sixteen f32 in plain Rust: what the base target has.
 
 use super::product::{Factor, Put, multiply};
 use super::{LANES, Lanes};

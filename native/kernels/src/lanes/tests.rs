@@ -6,6 +6,8 @@ macro_rules! on_all_lanes {
     ($test:ident($($arg:expr),*)) => {
         unsafe {
             $test::<$crate::lanes::Plain>($($arg),*);
+            #[cfg(target_arch = "aarch64")]
+            $test::<$crate::lanes::Neon>($($arg),*);
             #[cfg(target_arch = "x86_64")]
             {
                 if $crate::Isa::Avx2.available() {
