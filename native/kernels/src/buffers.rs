@@ -283,8 +283,9 @@ mod tests {
         ranges.release();
         check(&ranges);
         assert_eq!((ranges.used, ranges.most), (0, 0));
+        // Edges may be left where the system's own pages are smaller.
         #[cfg(unix)]
-        assert_eq!(ranges.free, 0);
+        assert!(ranges.lengths.values().all(|&length| length < PAGE));
     }
 
     #[test]
