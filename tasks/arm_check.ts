@@ -40,13 +40,13 @@ export function counts(out: string): { passed: number; failed: number } {
 /** Runs the tests once; gives their counts. */
 async function test(toolchain: Toolchain, { cpu, isa, says }: Run): Promise<{ passed: number; failed: number }> {
   console.error(`arm: ${isa} on ${cpu}`);
-  const args = ["test", "--release", "--package", "kinora-kernels", "--no-fail-fast", "--target", TARGET];
+  const args = ["test", "--release", "--package", "kinora-kernels", "--tests", "--no-fail-fast", "--target", TARGET];
   // Their own folder: with another compiler cargo would build what others share anew each time.
   args.push("--target-dir", `${NATIVE}/target/for-arm`);
   const env = { ...toolchain(cpu), RUSTFLAGS: "-D warnings", KINORA_ISA: isa };
   // That one starts itself once more, which an emulator does not; the path is forced here instead.
   const cargo = new Deno.Command("cargo", {
-    args: [...args, "--", "--skip", "every_path"],
+    args: [...args, "--", "--exact", "--skip", "every_path"],
     cwd: NATIVE,
     env,
     stdin: "null",

@@ -155,7 +155,7 @@ async function unpack(tools: readonly Tool[], home: string): Promise<void> {
     throw new Error(`there is no apt-get to fetch what is missing; to get it:${how}`);
   }
   const wanted = tools.flatMap(({ packages }) => packages);
-  console.error(`arm: fetching ${wanted.join(", ")} and what they need into ${home} (this once)`);
+  console.error(`arm: fetching ${wanted.join(", ")} and what they need into ${home} (up to 1.1 GB, this once)`);
   const state = `${home}.partial-${Deno.pid}`;
   try {
     await Deno.mkdir(`${state}/lists/partial`, { recursive: true });

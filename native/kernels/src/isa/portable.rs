@@ -95,7 +95,7 @@ pub(super) unsafe fn convert_rounding(lines: usize, from: *const f32, to: *mut u
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-mod no_bf16 {
+mod absent {
     macro_rules! absent {
         ($($name:ident($($arg:ty),*));* $(;)?) => {
             $(pub(crate) unsafe fn $name($(_: $arg),*) {
@@ -117,4 +117,4 @@ mod no_bf16 {
     }
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(crate) use no_bf16::*;
+pub(crate) use absent::*;
