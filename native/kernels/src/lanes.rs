@@ -21,7 +21,7 @@ pub(crate) use x86::{Avx2, Avx512};
 pub(crate) const LANES: usize = 16;
 /// Bytes of a result that is written past the caches: it would not stay in the second one until it is read, and its lines
 /// need not be read before they are written.
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 16 << 20;
 
 /// Whether a result of rows of `row` numbers is written past the caches, which needs whole vectors and an instruction for it.
 /// [`drain`] must follow.
