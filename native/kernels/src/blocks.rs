@@ -377,4 +377,27 @@ mod tests {
             }
         }
     }
+
+    /// Written past the caches or not, and by any number of threads.
+    #[test]
+    fn large_results_have_the_bits_of_small_ones() {
+        let (rows, channels, n) = ((16 << 20) / 256 + 40, 40, 64);
+        let (x, weight) = (values(rows * channels, 1), values(channels * n, 2));
+        for isa in Isa::tested().filter(|isa| isa.fast_bf16()) {
+            let panels = Panels::pack(isa, Format::Bf16, &weight, 1, channels, n, Strides { tap: 0, k: n, n: 1 });
+            let small = x
+                .chunks(1000 * channels)
+                .flat_map(|x| product(x, &Taps::Dense { rows: x.len() / channels }, &panels, Some(&weight[..n])));
+            let small: Vec<_> = small.collect();
+            for threads in [1, 3] {
+                let mut room = vec![f32::NAN; rows * n + 16];
+                let first = room.as_ptr().align_offset(64);
+                let large = &mut room[first..][..rows * n];
+                assert!(past_caches(large, n) || !cfg!(target_arch = "x86_64"));
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| super::product(&x, &Taps::Dense { rows }, &panels, Some(&weight[..n]), large));
+                assert!(large.iter().zip(&small).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa:?} {threads}");
+            }
+        }
+    }
 }

@@ -218,7 +218,8 @@ impl Turned {
     }
 }
 
-/// `out[row] = bias + sum over taps of x[source(row, tap)] * weights`, rows of `x` having k / taps channels.
+/// `out[row] = bias + sum over taps of x[source(row, tap)] * weights`; what multiplies in blocks splits rows and fills lines itself,
+/// otherwise rows of `x` have k / taps channels.
 pub(crate) fn product(x: &[f32], taps: &Taps, panels: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
     let (rows, n) = (taps.rows(), panels.n);
     let mut out = crate::storage::uninitialised(rows * n);

@@ -327,15 +327,20 @@ mod tests {
 
     #[test]
     fn threads_change_no_bit() {
-        let of = |threads: usize, (taps, channels, n): (Taps, usize, usize)| {
+        let of = |threads: usize, isa: Isa, format: Format, (taps, channels, n): (Taps, usize, usize)| {
             let (x, dy) = (values(taps.transposed().rows() * channels, 1), values(taps.rows() * n, 2));
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| weight_gradient(crate::isa(), Format::F32, &x, &dy, &taps, channels, n))
+            pool.install(|| weight_gradient(isa, format, &x, &dy, &taps, channels, n))
         };
-        for shape in shapes() {
-            let one = of(1, shape);
-            for threads in [2, 3] {
-                assert!(of(threads, shape).iter().zip(&one).all(|(a, b)| a.to_bits() == b.to_bits()), "{shape:?}");
+        let in_blocks = Isa::tested().filter(|isa| isa.fast_bf16()).map(|isa| (isa, Format::Bf16));
+        let ways = [Format::F32, Format::Rounded].map(|format| (crate::isa(), format)).into_iter().chain(in_blocks);
+        for (isa, format) in ways {
+            for shape in shapes() {
+                let one = of(1, isa, format, shape);
+                for threads in [2, 3] {
+                    let more = of(threads, isa, format, shape);
+                    assert!(more.iter().zip(&one).all(|(a, b)| a.to_bits() == b.to_bits()), "{isa:?} {shape:?}");
+                }
             }
         }
     }

@@ -58,11 +58,11 @@ fn permitted() -> bool {
 fn multiplies() -> bool {
     let pair = u32::from(super::to_bf16(1.0)) * 0x1_0001;
     let (a, b) = (vec![pair; 2 * 2 * ROWS * LINE / 4], vec![pair; 2 * PANEL_BLOCK / 4]);
-    let (start, mut c) = ([1f32; PANEL], vec![0f32; 2 * ROWS * PANEL]);
+    let (offsets, start, mut c) = ([0, LINE], [1f32; PANEL], vec![0f32; 2 * ROWS * PANEL]);
     let (a, halves) = (a.as_ptr().cast::<u8>(), c.split_at_mut(ROWS * PANEL));
     let block = Block {
         steps: 2,
-        offsets: [0, LINE].as_ptr(),
+        offsets: offsets.as_ptr(),
         a: [a, unsafe { a.add(ROWS * 2 * LINE) }],
         apart: 2 * LINE,
         b: b.as_ptr().cast(),
